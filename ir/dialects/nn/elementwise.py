@@ -1,0 +1,297 @@
+"""Elementwise operations, with NumPy's broadcasting."""
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from xdsl.dialects.builtin import FloatAttr, IntegerType, StringAttr
+from xdsl.ir import Attribute
+from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
+from xdsl.traits import Pure
+
+from niwaki.ir.dialects.tensor_op import Tensor, TensorOp, broadcast_shapes, i1, require, tensor
+
+
+def _common_element(operands: Sequence[Tensor]) -> Attribute:
+    elements = {t.element_type for t in operands}
+    require(len(elements) == 1, f"element types differ: {', '.join(map(str, operands))}")
+    return operands[0].element_type
+
+
+class Elementwise(TensorOp, ABC):
+    """One result element depends on one element of each operand."""
+
+    traits = traits_def(Pure())
+
+    @classmethod
+    def infer(
+        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
+    ) -> Sequence[Tensor]:
+        shape = broadcast_shapes(*(t.get_shape() for t in operands))
+        return [tensor(shape, _common_element(operands))]
+
+
+class Unary(Elementwise, ABC):
+    """y = f(x)."""
+
+    x = operand_def()
+    y = result_def()
+
+
+class Binary(Elementwise, ABC):
+    """y = f(a, b), broadcast."""
+
+    a = operand_def()
+    b = operand_def()
+    y = result_def()
+
+
+@irdl_op_definition
+class AddOp(Binary):
+    """a + b. A bias is an `nn.add` whose second operand has rank 1."""
+
+    name = "nn.add"
+
+
+@irdl_op_definition
+class SubOp(Binary):
+    """a - b."""
+
+    name = "nn.sub"
+
+
+@irdl_op_definition
+class MulOp(Binary):
+    """a * b."""
+
+    name = "nn.mul"
+
+
+@irdl_op_definition
+class DivOp(Binary):
+    """a / b."""
+
+    name = "nn.div"
+
+
+@irdl_op_definition
+class MaxOp(Binary):
+    """max(a, b); the gradient goes to a where a >= b."""
+
+    name = "nn.max"
+
+
+@irdl_op_definition
+class MinOp(Binary):
+    """min(a, b); the gradient goes to a where a <= b."""
+
+    name = "nn.min"
+
+
+@irdl_op_definition
+class NegOp(Unary):
+    """-x."""
+
+    name = "nn.neg"
+
+
+@irdl_op_definition
+class AbsOp(Unary):
+    """|x|; the gradient at 0 is 0."""
+
+    name = "nn.abs"
+
+
+@irdl_op_definition
+class ExpOp(Unary):
+    """e to the x."""
+
+    name = "nn.exp"
+
+
+@irdl_op_definition
+class LogOp(Unary):
+    """Natural logarithm."""
+
+    name = "nn.log"
+
+
+@irdl_op_definition
+class SqrtOp(Unary):
+    """Square root."""
+
+    name = "nn.sqrt"
+
+
+@irdl_op_definition
+class RsqrtOp(Unary):
+    """1 / sqrt(x)."""
+
+    name = "nn.rsqrt"
+
+
+@irdl_op_definition
+class ErfOp(Unary):
+    """The error function."""
+
+    name = "nn.erf"
+
+
+@irdl_op_definition
+class ReluOp(Unary):
+    """max(x, 0); the gradient at 0 is 0."""
+
+    name = "nn.relu"
+
+
+@irdl_op_definition
+class Relu6Op(Unary):
+    """min(max(x, 0), 6); the gradient at 0 and 6 is 0."""
+
+    name = "nn.relu6"
+
+
+@irdl_op_definition
+class LeakyReluOp(Unary):
+    """x where x > 0, else slope * x."""
+
+    name = "nn.leaky_relu"
+    slope = prop_def(FloatAttr)
+
+
+@irdl_op_definition
+class SigmoidOp(Unary):
+    """1 / (1 + exp(-x))."""
+
+    name = "nn.sigmoid"
+
+
+@irdl_op_definition
+class TanhOp(Unary):
+    """Hyperbolic tangent."""
+
+    name = "nn.tanh"
+
+
+@irdl_op_definition
+class HardSigmoidOp(Unary):
+    """min(max(x / 6 + 1/2, 0), 1) (MobileNetV3, section 5.2)."""
+
+    name = "nn.hard_sigmoid"
+
+
+@irdl_op_definition
+class HardSwishOp(Unary):
+    """x * hard_sigmoid(x) (MobileNetV3, section 5.2)."""
+
+    name = "nn.hard_swish"
+
+
+@irdl_op_definition
+class SiluOp(Unary):
+    """x * sigmoid(x)."""
+
+    name = "nn.silu"
+
+
+@irdl_op_definition
+class SoftplusOp(Unary):
+    """log(1 + exp(x)), computed without overflow."""
+
+    name = "nn.softplus"
+
+
+@irdl_op_definition
+class GeluOp(Unary):
+    """x * Phi(x); `approximate` is "none" (erf) or "tanh" (Hendrycks & Gimpel 2016)."""
+
+    name = "nn.gelu"
+    approximate = prop_def(StringAttr)
+
+    @classmethod
+    def infer(
+        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
+    ) -> Sequence[Tensor]:
+        kind = attributes.get("approximate")
+        require(
+            isinstance(kind, StringAttr) and kind.data in ("none", "tanh"),
+            "'approximate' must be \"none\" or \"tanh\"",
+        )
+        return super().infer(operands, attributes)
+
+
+@irdl_op_definition
+class CompareOp(Binary):
+    """a `predicate` b as bits; predicates gt, ge, lt, le, eq. Not differentiable."""
+
+    name = "nn.compare"
+    predicate = prop_def(StringAttr)
+
+    PREDICATES: ClassVar = ("gt", "ge", "lt", "le", "eq")
+
+    @classmethod
+    def infer(
+        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
+    ) -> Sequence[Tensor]:
+        predicate = attributes.get("predicate")
+        require(
+            isinstance(predicate, StringAttr) and predicate.data in cls.PREDICATES,
+            f"'predicate' must be one of {', '.join(cls.PREDICATES)}",
+        )
+        (result,) = super().infer(operands, attributes)
+        return [tensor(result.get_shape(), i1)]
+
+
+@irdl_op_definition
+class AndOp(Binary):
+    """Logical and of two masks. Not differentiable."""
+
+    name = "nn.and"
+
+    @classmethod
+    def infer(
+        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
+    ) -> Sequence[Tensor]:
+        require(all(t.element_type == i1 for t in operands), "operands must be masks (i1)")
+        return super().infer(operands, attributes)
+
+
+@irdl_op_definition
+class SelectOp(Elementwise):
+    """a where mask, else b, broadcast."""
+
+    name = "nn.select"
+    mask = operand_def()
+    a = operand_def()
+    b = operand_def()
+    y = result_def()
+
+    @classmethod
+    def infer(
+        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
+    ) -> Sequence[Tensor]:
+        require(operands[0].element_type == i1, "the first operand must be a mask (i1)")
+        shape = broadcast_shapes(*(t.get_shape() for t in operands))
+        return [tensor(shape, _common_element(operands[1:]))]
+
+
+@irdl_op_definition
+class CastOp(Unary):
+    """Converts i1 or i32 to the element type `to` (f32), exactly. Not differentiable."""
+
+    name = "nn.cast"
+    to = prop_def(Attribute)
+
+    @classmethod
+    def infer(
+        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
+    ) -> Sequence[Tensor]:
+        require(isinstance(operands[0].element_type, IntegerType), "the operand must be integer")
+        return [tensor(operands[0].get_shape(), attributes["to"])]
+
+
+OPS = [
+    AddOp, SubOp, MulOp, DivOp, MaxOp, MinOp, NegOp, AbsOp, ExpOp, LogOp, SqrtOp, RsqrtOp, ErfOp,
+    ReluOp, Relu6Op, LeakyReluOp, SigmoidOp, TanhOp, HardSigmoidOp, HardSwishOp, SiluOp,
+    SoftplusOp, GeluOp, CompareOp, AndOp, SelectOp, CastOp,
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Niwaki: a compiler for training neural networks on small devices."""
