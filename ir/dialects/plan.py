@@ -43,7 +43,7 @@ class ProgramOp(IRDLOperation):
     bound = prop_def(IntegerAttr)
     """Live-byte lower bound of this order: no arena can be smaller."""
     body = region_def("single_block")
-    assembly_format = "$sym_name attr-dict $body"
+    assembly_format = "$sym_name `arena` $arena `bound` $bound attr-dict-with-keyword $body"
 
 
 @irdl_op_definition
