@@ -9,12 +9,13 @@ from xdsl.dialects.memref import MemRef
 from xdsl.dialects.scf import Scf
 from xdsl.dialects.vector import Vector
 
+from niwaki.ir.dialects.kernel import KERNEL
 from niwaki.ir.dialects.nn import NN
 from niwaki.ir.dialects.plan import PLAN
 from niwaki.ir.dialects.train import TRAIN
 from niwaki.ir.weights import WeightStore
 
-DIALECTS = (Builtin, Func, Arith, Math, Scf, MemRef, Vector, NN, TRAIN, PLAN)
+DIALECTS = (Builtin, Func, Arith, Math, Scf, MemRef, Vector, NN, TRAIN, PLAN, KERNEL)
 """Every dialect that Niwaki's levels use."""
 
 

@@ -1,0 +1,376 @@
+"""Builds kernels: functions of loops, scalars and vectors that both emitters understand.
+
+The subset of `func`, `scf`, `arith`, `math`, `memref` and `vector` that this builder makes is the
+whole kernel level; the emitters accept nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from xdsl.builder import InsertPoint
+from xdsl.dialects import arith, func, math, memref, scf, vector
+from xdsl.dialects.builtin import (
+    Float32Type,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    MemRefType,
+    VectorType,
+    f32,
+    i1,
+    i8,
+    i32,
+)
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.rewriter import Rewriter
+
+from niwaki.ir.dialects.kernel import CompareOp, SelectOp
+
+Value: TypeAlias = SSAValue
+Index: TypeAlias = SSAValue | int
+"""An index value, or one known now: arithmetic on known ones is done now."""
+Body: TypeAlias = Callable[[Value, Sequence[Value]], Sequence[Value]]
+"""(induction variable, carried values) -> carried values of the next iteration."""
+
+
+class KernelBuilder:
+    """Builds one kernel function; the arguments are `args`."""
+
+    def __init__(self, name: str, arguments: Sequence[MemRefType]) -> None:
+        self.name = name
+        self._block = Block(arg_types=arguments)
+        self._point = InsertPoint.at_end(self._block)
+        self._constants: dict[tuple[Attribute, Attribute], Value] = {}
+        self._last_constant: Operation | None = None
+        self.args: tuple[Value, ...] = tuple(self._block.args)
+
+    def finish(self) -> func.FuncOp:
+        """Ends the function and returns it."""
+        self._insert(func.ReturnOp())
+        types = [a.type for a in self._block.args]
+        return func.FuncOp.from_region(self.name, types, [], Region(self._block))
+
+    def _insert(self, op: Operation) -> Operation:
+        Rewriter.insert_op(op, self._point)
+        return op
+
+    def _one(self, op: Operation) -> Value:
+        return self._insert(op).results[0]
+
+    # --- constants
+
+    def constant(self, value: float | int, element: Attribute = f32, lanes: int = 1) -> Value:
+        """A scalar, or a vector of `lanes` equal elements. Made once, at the function's start."""
+        attribute: FloatAttr | IntegerAttr
+        if isinstance(element, Float32Type):
+            attribute = FloatAttr(float(value), element)
+        else:
+            assert isinstance(element, IntegerType | IndexType)
+            attribute = IntegerAttr(int(value), element)
+        kind: Attribute = element if lanes == 1 else VectorType(element, [lanes])
+        key = (attribute, kind)
+        if key not in self._constants:
+            scalar = self._hoist(arith.ConstantOp(attribute))
+            if lanes > 1:
+                scalar = self._hoist(vector.BroadcastOp(scalar, VectorType(element, [lanes])))
+            self._constants[key] = scalar
+        return self._constants[key]
+
+    def _hoist(self, op: Operation) -> Value:
+        last = self._last_constant
+        point = InsertPoint.at_start(self._block) if last is None else InsertPoint.after(last)
+        Rewriter.insert_op(op, point)
+        self._last_constant = op
+        return op.results[0]
+
+    def index(self, value: Index) -> Value:
+        """The SSA value of an index."""
+        return self.constant(value, IndexType()) if isinstance(value, int) else value
+
+    # --- index arithmetic, folded where known
+
+    def iadd(self, a: Index, b: Index) -> Index:
+        """a + b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        if isinstance(a, int) and a == 0:
+            return b
+        if isinstance(b, int) and b == 0:
+            return a
+        return self._one(arith.AddiOp(self.index(a), self.index(b)))
+
+    def isub(self, a: Index, b: Index) -> Index:
+        """a - b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        if isinstance(b, int) and b == 0:
+            return a
+        return self._one(arith.SubiOp(self.index(a), self.index(b)))
+
+    def imul(self, a: Index, b: Index) -> Index:
+        """a * b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        for x, y in ((a, b), (b, a)):
+            if isinstance(x, int) and x in (0, 1):
+                return 0 if x == 0 else y
+        return self._one(arith.MuliOp(self.index(a), self.index(b)))
+
+    def idiv(self, a: Index, b: int) -> Index:
+        """a // b for a >= 0, b > 0."""
+        if isinstance(a, int):
+            return a // b
+        return a if b == 1 else self._one(arith.DivUIOp(a, self.index(b)))
+
+    def imod(self, a: Index, b: int) -> Index:
+        """a % b for a >= 0, b > 0."""
+        if isinstance(a, int):
+            return a % b
+        return 0 if b == 1 else self._one(arith.RemUIOp(a, self.index(b)))
+
+    def imin(self, a: Index, b: Index) -> Index:
+        """The smaller one (signed)."""
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b)
+        return self._one(arith.MinSIOp(self.index(a), self.index(b)))
+
+    def imax(self, a: Index, b: Index) -> Index:
+        """The larger one (signed)."""
+        if isinstance(a, int) and isinstance(b, int):
+            return max(a, b)
+        return self._one(arith.MaxSIOp(self.index(a), self.index(b)))
+
+    def affine(self, terms: Sequence[tuple[Index, int]], offset: int = 0) -> Index:
+        """offset + sum of index * factor."""
+        result: Index = offset
+        for index, factor in terms:
+            result = self.iadd(self.imul(index, factor), result)
+        return result
+
+    def icompare(self, a: Index, b: Index, predicate: str) -> Value:
+        """a `predicate` b as i1; eq, ne, slt, sle, sgt, sge."""
+        return self._one(CompareOp.make(predicate, self.index(a), self.index(b)))
+
+    # --- control flow
+
+    def loop(
+        self,
+        start: Index,
+        stop: Index,
+        step: int,
+        body: Body,
+        carried: Sequence[Value] = (),
+    ) -> Sequence[Value]:
+        """for i in range(start, stop, step): carried = body(i, carried)."""
+        inner = Block(arg_types=[IndexType(), *(c.type for c in carried)])
+        bounds = [self.index(start), self.index(stop), self.index(step)]
+        outer = self._point
+        self._point = InsertPoint.at_end(inner)
+        result = body(inner.args[0], list(inner.args[1:]))
+        self._insert(scf.YieldOp(*result))
+        self._point = outer
+        return self._insert(
+            scf.ForOp(bounds[0], bounds[1], bounds[2], list(carried), Region(inner))
+        ).results
+
+    def each(self, start: Index, stop: Index, step: int, body: Callable[[Value], None]) -> None:
+        """for i in range(start, stop, step): body(i)."""
+
+        def run(i: Value, _: Sequence[Value]) -> Sequence[Value]:
+            body(i)
+            return ()
+
+        self.loop(start, stop, step, run)
+
+    def when(self, condition: Value, body: Callable[[], None]) -> None:
+        """if condition: body()."""
+        inner = Block()
+        outer = self._point
+        self._point = InsertPoint.at_end(inner)
+        body()
+        self._insert(scf.YieldOp())
+        self._point = outer
+        self._insert(scf.IfOp(condition, [], Region(inner)))
+
+    # --- memory
+
+    def load(self, ref: Value, indices: Sequence[Index], lanes: int = 1) -> Value:
+        """One element, or `lanes` of them, contiguous along the last dimension."""
+        values = [self.index(i) for i in indices]
+        if lanes == 1:
+            return self._one(memref.LoadOp.get(ref, values))
+        assert isinstance(ref.type, MemRefType)
+        return self._one(vector.LoadOp(ref, values, VectorType(ref.type.element_type, [lanes])))
+
+    def store(self, value: Value, ref: Value, indices: Sequence[Index]) -> None:
+        """Stores a scalar or a vector."""
+        values = [self.index(i) for i in indices]
+        if isinstance(value.type, VectorType):
+            self._insert(vector.StoreOp(value, ref, values))
+        else:
+            self._insert(memref.StoreOp.get(value, ref, values))
+
+    # --- arithmetic on scalars and vectors alike
+
+    def add(self, a: Value, b: Value) -> Value:
+        """a + b, float or integer."""
+        return self._one(arith.AddfOp(a, b) if _is_float(a) else arith.AddiOp(a, b))
+
+    def sub(self, a: Value, b: Value) -> Value:
+        """a - b, float or integer."""
+        return self._one(arith.SubfOp(a, b) if _is_float(a) else arith.SubiOp(a, b))
+
+    def mul(self, a: Value, b: Value) -> Value:
+        """a * b, float or integer."""
+        return self._one(arith.MulfOp(a, b) if _is_float(a) else arith.MuliOp(a, b))
+
+    def div(self, a: Value, b: Value) -> Value:
+        """a / b, float."""
+        return self._one(arith.DivfOp(a, b))
+
+    def neg(self, a: Value) -> Value:
+        """-a, float."""
+        return self._one(arith.NegfOp(a))
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """a * b + c, rounded once where the machine can."""
+        if isinstance(a.type, VectorType):
+            return self._one(vector.FMAOp(a, b, c))
+        return self._one(math.FmaOp(a, b, c))
+
+    def compare(self, a: Value, b: Value, predicate: str) -> Value:
+        """Float: ogt, oge, olt, ole, oeq. Integer: eq, ne, slt, sle, sgt, sge, ult."""
+        return self._one(CompareOp.make(predicate, a, b))
+
+    def select(self, mask: Value, a: Value, b: Value) -> Value:
+        """a where mask, else b."""
+        return self._one(SelectOp.make(mask, a, b))
+
+    def max(self, a: Value, b: Value) -> Value:
+        """a > b ? a : b."""
+        return self.select(self.compare(a, b, "ogt" if _is_float(a) else "sgt"), a, b)
+
+    def min(self, a: Value, b: Value) -> Value:
+        """a < b ? a : b."""
+        return self.select(self.compare(a, b, "olt" if _is_float(a) else "slt"), a, b)
+
+    def exp(self, x: Value) -> Value:
+        """e to the x."""
+        return self._one(math.ExpOp(x))
+
+    def log(self, x: Value) -> Value:
+        """Natural logarithm."""
+        return self._one(math.LogOp(x))
+
+    def sqrt(self, x: Value) -> Value:
+        """Square root."""
+        return self._one(math.SqrtOp(x))
+
+    def tanh(self, x: Value) -> Value:
+        """Hyperbolic tangent."""
+        return self._one(math.TanhOp(x))
+
+    def erf(self, x: Value) -> Value:
+        """Error function."""
+        return self._one(math.ErfOp(x))
+
+    def abs(self, x: Value) -> Value:
+        """|x|, float."""
+        return self._one(math.AbsFOp(x))
+
+    # --- bits and integers
+
+    def bit_and(self, a: Value, b: Value) -> Value:
+        """Bitwise and."""
+        return self._one(arith.AndIOp(a, b))
+
+    def bit_or(self, a: Value, b: Value) -> Value:
+        """Bitwise or."""
+        return self._one(arith.OrIOp(a, b))
+
+    def bit_xor(self, a: Value, b: Value) -> Value:
+        """Bitwise exclusive or."""
+        return self._one(arith.XOrIOp(a, b))
+
+    def shift_left(self, a: Value, b: Value) -> Value:
+        """a << b."""
+        return self._one(arith.ShLIOp(a, b))
+
+    def shift_right(self, a: Value, b: Value) -> Value:
+        """a >> b, unsigned."""
+        return self._one(arith.ShRUIOp(a, b))
+
+    def cast(self, x: Value, element: Attribute) -> Value:
+        """Between index and integers, widening (unsigned), narrowing, or signed integer to f32."""
+        source = _element(x)
+        if source == element:
+            return x
+        lanes = x.type.get_shape() if isinstance(x.type, VectorType) else None
+        result: Attribute = element if lanes is None else VectorType(element, lanes)
+        if isinstance(source, IndexType) or isinstance(element, IndexType):
+            return self._one(arith.IndexCastOp(x, result))
+        assert isinstance(source, IntegerType)
+        if isinstance(element, Float32Type):
+            wide = x if source.width.data > 1 else self.cast(x, i32)
+            return self._one(arith.SIToFPOp(wide, result))
+        assert isinstance(element, IntegerType)
+        if source.width.data < element.width.data:
+            return self._one(arith.ExtUIOp(x, result))
+        return self._one(arith.TruncIOp(x, result))
+
+    # --- vectors
+
+    def broadcast(self, scalar: Value, lanes: int) -> Value:
+        """A vector of `lanes` copies; the scalar itself for one lane."""
+        if lanes == 1:
+            return scalar
+        return self._one(vector.BroadcastOp(scalar, VectorType(scalar.type, [lanes])))
+
+    def extract(self, x: Value, lane: int) -> Value:
+        """One element of a vector (of a scalar: itself)."""
+        if not isinstance(x.type, VectorType):
+            return x
+        return self._one(vector.ExtractOp(x, [lane], x.type.element_type))
+
+    def sum_lanes(self, x: Value) -> Value:
+        """The sum of a vector's elements, in pairs (of a scalar: itself)."""
+        return self._reduce(x, "add")
+
+    def max_lanes(self, x: Value) -> Value:
+        """The largest element of a vector (of a scalar: itself)."""
+        return self._reduce(x, "maxnumf")
+
+    def _reduce(self, x: Value, kind: str) -> Value:
+        if not isinstance(x.type, VectorType):
+            return x
+        combining = vector.CombiningKindAttr(vector.CombiningKindFlag(kind))
+        return self._one(
+            vector.ReductionOp.create(
+                operands=[x],
+                result_types=[x.type.element_type],
+                properties={"kind": combining, "fastmath": arith.FastMathFlagsAttr("none")},
+            )
+        )
+
+    def pack_bits(self, mask: Value) -> Value:
+        """vector<8n x i1> to vector<n x i8>, element 0 in the lowest bit."""
+        assert isinstance(mask.type, VectorType)
+        count = mask.type.get_shape()[0]
+        return self._one(vector.BitcastOp(mask, VectorType(i8, [count // 8])))
+
+    def unpack_bits(self, packed: Value) -> Value:
+        """vector<n x i8> to vector<8n x i1>, element 0 from the lowest bit."""
+        assert isinstance(packed.type, VectorType)
+        count = packed.type.get_shape()[0]
+        return self._one(vector.BitcastOp(packed, VectorType(i1, [count * 8])))
+
+
+def _element(value: Value) -> Attribute:
+    return value.type.element_type if isinstance(value.type, VectorType) else value.type
+
+
+def _is_float(value: Value) -> bool:
+    return isinstance(_element(value), Float32Type)
+
+

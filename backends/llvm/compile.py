@@ -1,0 +1,71 @@
+"""LLVM IR text to an object file, and objects into this process."""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+
+import llvmlite.binding as llvm
+import numpy as np
+from numpy.typing import NDArray
+
+from niwaki.backends.targets import Target
+
+
+@cache
+def _initialize() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+def _machine(target: Target) -> llvm.TargetMachine:
+    _initialize()
+    found = llvm.Target.from_triple(target.triple)
+    return found.create_target_machine(
+        cpu=target.cpu,
+        features=target.features,
+        opt=2,
+        reloc="pic",
+        codemodel="default",
+        abiname="",
+    )
+
+
+def compile_object(text: str, target: Target) -> bytes:
+    """An ELF object of the module `text`.
+
+    Kernels are vectorised and tiled by hand: only what cleans up addresses runs, not the O3
+    pipeline, which costs most of the compile time and gains nothing.
+    """
+    machine = _machine(target)
+    module = llvm.parse_assembly(text)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    builder = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_new_function_pass_manager()
+    passes.add_instruction_combine_pass()
+    passes.add_new_gvn_pass()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
+    return machine.emit_object(module)
+
+
+class LoadedObject:
+    """Entry points of an object in this process; keep it alive while they are in use."""
+
+    def __init__(self, code: bytes, entries: Sequence[str]) -> None:
+        _initialize()
+        jit = llvm.create_lljit_compiler()
+        builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for entry in entries:
+            builder.export_symbol(entry)
+        self._tracker = builder.link(jit, "niwaki")
+        self._jit = jit
+        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        self.functions = {entry: prototype(self._tracker[entry]) for entry in entries}
+        """Entry points: each takes the address of an array of pointers."""
+
+
+def pointer_block(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.uintp]:
+    """The argument of an entry point: the addresses of `arrays`."""
+    return np.array([a.ctypes.data for a in arrays], np.uintp)

@@ -1,0 +1,447 @@
+"""LLVM IR text of kernels and of the programs that call them.
+
+Addresses are GEPs with constant strides; every value is one line. No optimisation happens here.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+
+from xdsl.dialects import arith, func, math, memref, scf, vector
+from xdsl.dialects.builtin import (
+    Float32Type,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    MemRefType,
+    StridedLayoutAttr,
+    VectorType,
+)
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+
+from niwaki.backends.targets import Target
+from niwaki.ir.dialects import kernel, plan
+from niwaki.ir.dialects.tensor_op import get_int
+
+SPACE_ORDER = ("arena", "state", "constants")
+"""The first pointers of an entry point's argument block; then inputs, then outputs."""
+
+
+def float_literal(value: float) -> str:
+    """LLVM's exact spelling of an f32: the hexadecimal double of the same value."""
+    (rounded,) = struct.unpack("<f", struct.pack("<f", value))
+    return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
+
+
+def strides_of(kind: MemRefType) -> tuple[int, ...]:
+    """Strides in elements, constant."""
+    if isinstance(kind.layout, StridedLayoutAttr):
+        strides = kind.layout.get_strides()
+        assert strides is not None
+        return tuple(int(s) for s in strides if s is not None)
+    shape = kind.get_shape()
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+_BINARY = {
+    arith.AddfOp: "fadd",
+    arith.SubfOp: "fsub",
+    arith.MulfOp: "fmul",
+    arith.DivfOp: "fdiv",
+    arith.AddiOp: "add",
+    arith.SubiOp: "sub",
+    arith.MuliOp: "mul",
+    arith.DivUIOp: "udiv",
+    arith.RemUIOp: "urem",
+    arith.AndIOp: "and",
+    arith.OrIOp: "or",
+    arith.XOrIOp: "xor",
+    arith.ShLIOp: "shl",
+    arith.ShRUIOp: "lshr",
+}
+_INTRINSIC = {
+    arith.MinSIOp: "smin",
+    arith.MaxSIOp: "smax",
+    math.FmaOp: "fma",
+    vector.FMAOp: "fma",
+    math.ExpOp: "exp",
+    math.LogOp: "log",
+    math.SqrtOp: "sqrt",
+    math.TanhOp: "tanh",
+    math.AbsFOp: "fabs",
+}
+_CASTS = {
+    arith.ExtUIOp: "zext",
+    arith.TruncIOp: "trunc",
+    arith.SIToFPOp: "sitofp",
+    vector.BitcastOp: "bitcast",
+}
+_REDUCTIONS = {"add": "fadd", "maxnumf": "fmax"}
+
+
+class LlvmEmitter:
+    """Collects the text of one LLVM module."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._index = f"i{target.pointer_bits}"
+        self._functions: list[str] = []
+        self._declarations: dict[str, str] = {}
+
+    def text(self) -> str:
+        """The whole module."""
+        head = [f'target triple = "{self.target.triple}"', ""]
+        tail = [self._declarations[k] for k in sorted(self._declarations)]
+        return "\n".join([*head, *self._functions, *tail, ""])
+
+    def declare(self, name: str, result: str, arguments: Sequence[str]) -> str:
+        """Makes sure that `name` is declared; returns it with its @."""
+        self._declarations[name] = f"declare {result} @{name}({', '.join(arguments)})"
+        return f"@{name}"
+
+    def type(self, kind: Attribute) -> str:
+        """The LLVM type."""
+        match kind:
+            case Float32Type():
+                return "float"
+            case IndexType():
+                return self._index
+            case IntegerType():
+                return f"i{kind.width.data}"
+            case VectorType():
+                return f"<{kind.get_shape()[0]} x {self.type(kind.element_type)}>"
+            case MemRefType():
+                return "ptr"
+            case _:
+                raise NotImplementedError(f"no LLVM type for {kind}")
+
+    def kernel(self, function: func.FuncOp) -> None:
+        """Emits one kernel function."""
+        block = function.body.block
+        body = _FunctionEmitter(self)
+        arguments = ", ".join(f"ptr {body.define(a)}" for a in block.args)
+        body.block(block)
+        lines = "\n".join(body.lines)
+        self._functions.append(
+            f"define internal void @{function.sym_name.data}({arguments}) #0 {{\n"
+            f"entry:\n{lines}\n  ret void\n}}\n"
+        )
+
+    def program(self, program: plan.ProgramOp) -> None:
+        """Emits an entry point: void(ptr block), block = arena, state, constants, in.., out.. ."""
+        name = program.sym_name.data
+        views = [op for op in program.body.block.ops if isinstance(op, plan.ViewOp)]
+        inputs = 1 + max(
+            (get_int(v.properties, "index") for v in views if v.space.data == "input"), default=-1
+        )
+        lines: list[str] = []
+        bases: dict[int, str] = {}
+        addresses: dict[SSAValue, str] = {}
+        for number, view in enumerate(views):
+            slot = _slot(view, inputs)
+            if slot not in bases:
+                bases[slot] = f"%base{slot}"
+                lines.append(f"  %slot{slot} = getelementptr ptr, ptr %block, i32 {slot}")
+                lines.append(f"  {bases[slot]} = load ptr, ptr %slot{slot}")
+            offset = get_int(view.properties, "offset")
+            address = f"%view{number}"
+            lines.append(
+                f"  {address} = getelementptr i8, ptr {bases[slot]}, {self._index} {offset}"
+            )
+            addresses[view.view] = address
+        for op in program.body.block.ops:
+            if isinstance(op, plan.CallOp):
+                kernel = op.kernel.string_value()
+                arguments = ", ".join(f"ptr {addresses[a]}" for a in op.arguments)
+                lines.append(f"  call void @{kernel}({arguments})")
+        body = "\n".join(lines)
+        self._functions.append(
+            f"define void @{name}(ptr %block) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+        )
+
+
+def _slot(view: plan.ViewOp, inputs: int) -> int:
+    space = view.space.data
+    if space in SPACE_ORDER:
+        return SPACE_ORDER.index(space)
+    number = get_int(view.properties, "index")
+    return len(SPACE_ORDER) + number + (inputs if space == "output" else 0)
+
+
+class _FunctionEmitter:
+    """The body of one function."""
+
+    def __init__(self, module: LlvmEmitter) -> None:
+        self.module = module
+        self.lines: list[str] = []
+        self._names: dict[SSAValue, str] = {}
+        self._count = 0
+        self._label = "entry"
+
+    def define(self, value: SSAValue) -> str:
+        """A fresh name for `value`."""
+        self._count += 1
+        self._names[value] = f"%v{self._count}"
+        return self._names[value]
+
+    def _fresh(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def _line(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def _start(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+        self._label = label
+
+    def block(self, block: Block) -> None:
+        """Emits the operations of `block`; its terminator is the caller's matter."""
+        for op in block.ops:
+            if not isinstance(op, scf.YieldOp | func.ReturnOp):
+                self._op(op)
+
+    def _op(self, op: Operation) -> None:
+        kind = type(op)
+        if kind in _BINARY:
+            self._simple(op, _BINARY[kind])
+        elif kind in _INTRINSIC:
+            self._intrinsic(op, _INTRINSIC[kind])
+        elif kind in _CASTS:
+            self._cast(op, _CASTS[kind])
+        elif kind in _HANDLERS:
+            _HANDLERS[kind](self, op)
+        else:
+            raise NotImplementedError(f"'{op.name}' is not part of the kernel level")
+
+    def _use(self, value: SSAValue) -> str:
+        return self._names[value]
+
+    def _typed(self, value: SSAValue) -> str:
+        return f"{self.module.type(value.type)} {self._use(value)}"
+
+    def _simple(self, op: Operation, name: str) -> None:
+        a, b = op.operands
+        self._line(f"{self.define(op.results[0])} = {name} {self._typed(a)}, {self._use(b)}")
+
+    def _intrinsic(self, op: Operation, name: str) -> None:
+        kind = op.results[0].type
+        text = self.module.type(kind)
+        full = f"llvm.{name}.{_suffix(kind, self.module)}"
+        callee = self.module.declare(full, text, [text] * len(op.operands))
+        arguments = ", ".join(self._typed(o) for o in op.operands)
+        self._line(f"{self.define(op.results[0])} = call {text} {callee}({arguments})")
+
+    def _cast(self, op: Operation, name: str) -> None:
+        result = op.results[0]
+        source = self._typed(op.operands[0])
+        self._line(f"{self.define(result)} = {name} {source} to {self.module.type(result.type)}")
+
+    def _index_cast(self, op: Operation) -> None:
+        source, result = op.operands[0], op.results[0]
+        texts = self.module.type(source.type), self.module.type(result.type)
+        bits = [int(t[1:]) for t in texts]
+        if bits[0] == bits[1]:
+            self._names[result] = self._use(source)
+        else:
+            self._cast(op, "sext" if bits[0] < bits[1] else "trunc")
+
+    def _constant(self, op: Operation) -> None:
+        assert isinstance(op, arith.ConstantOp)
+        value = op.value
+        assert isinstance(value, FloatAttr | IntegerAttr)
+        literal = (
+            float_literal(value.value.data)
+            if isinstance(value, FloatAttr)
+            else str(value.value.data)
+        )
+        self._names[op.result] = literal
+
+    def _broadcast(self, op: Operation) -> None:
+        assert isinstance(op, vector.BroadcastOp)
+        kind = self.module.type(op.vector.type)
+        first = self._fresh("%b")
+        self._line(f"{first} = insertelement {kind} poison, {self._typed(op.source)}, i32 0")
+        lanes = op.vector.type.get_shape()[0]  # pyright: ignore[reportAttributeAccessIssue]
+        self._line(
+            f"{self.define(op.vector)} = shufflevector {kind} {first}, {kind} poison, "
+            f"<{lanes} x i32> zeroinitializer"
+        )
+
+    def _compare(self, op: Operation) -> None:
+        assert isinstance(op, kernel.CompareOp)
+        predicate = op.predicate.data
+        self._simple(op, f"{'fcmp' if kernel.PREDICATES[predicate] else 'icmp'} {predicate}")
+
+    def _select(self, op: Operation) -> None:
+        arguments = ", ".join(self._typed(o) for o in op.operands)
+        self._line(f"{self.define(op.results[0])} = select {arguments}")
+
+    def _negate(self, op: Operation) -> None:
+        self._line(f"{self.define(op.results[0])} = fneg {self._typed(op.operands[0])}")
+
+    def _erf(self, op: Operation) -> None:
+        # LLVM has no intrinsic; the C library's erff, element by element.
+        callee = self.module.declare("erff", "float", ["float"])
+        source, result = op.operands[0], op.results[0]
+        if not isinstance(source.type, VectorType):
+            self._line(f"{self.define(result)} = call float {callee}({self._typed(source)})")
+            return
+        kind, done = self.module.type(source.type), "poison"
+        for lane in range(source.type.get_shape()[0]):
+            element, value, after = self._fresh("%e"), self._fresh("%e"), self._fresh("%e")
+            self._line(f"{element} = extractelement {self._typed(source)}, i32 {lane}")
+            self._line(f"{value} = call float {callee}(float {element})")
+            self._line(f"{after} = insertelement {kind} {done}, float {value}, i32 {lane}")
+            done = after
+        self._names[result] = done
+
+    def _extract(self, op: Operation) -> None:
+        assert isinstance(op, vector.ExtractOp)
+        lane = int(op.static_position.get_values()[0])
+        self._line(
+            f"{self.define(op.result)} = extractelement {self._typed(op.vector)}, i32 {lane}"
+        )
+
+    def _reduction(self, op: Operation) -> None:
+        assert isinstance(op, vector.ReductionOp)
+        kind = self.module.type(op.vector.type)
+        name = _REDUCTIONS[op.kind.data.value]
+        full = f"llvm.vector.reduce.{name}.{_suffix(op.vector.type, self.module)}"
+        arguments = [kind] if name == "fmax" else ["float", kind]
+        callee = self.module.declare(full, "float", arguments)
+        start = "" if name == "fmax" else f"float {float_literal(-0.0)}, "
+        # reassoc: sum in pairs; in sequence would be a chain as long as the vector.
+        self._line(
+            f"{self.define(op.dest)} = call reassoc float {callee}({start}{self._typed(op.vector)})"
+        )
+
+    def _address(self, ref: SSAValue, indices: Sequence[SSAValue]) -> str:
+        assert isinstance(ref.type, MemRefType)
+        index = self.module.type(IndexType())
+        element = self.module.type(ref.type.element_type)
+        address, constant = self._use(ref), 0
+        for value, stride in zip(indices, strides_of(ref.type), strict=True):
+            name = self._use(value)
+            if not name.startswith("%"):
+                constant += int(name) * stride
+                continue
+            if stride != 1:
+                scaled = self._fresh("%o")
+                self._line(f"{scaled} = mul {index} {name}, {stride}")
+                name = scaled
+            step = self._fresh("%p")
+            self._line(f"{step} = getelementptr {element}, ptr {address}, {index} {name}")
+            address = step
+        if constant:
+            step = self._fresh("%p")
+            self._line(f"{step} = getelementptr {element}, ptr {address}, {index} {constant}")
+            address = step
+        return address
+
+    def _load(self, op: Operation) -> None:
+        ref, *indices = op.operands
+        assert isinstance(ref.type, MemRefType)
+        address = self._address(ref, indices)
+        result = op.results[0]
+        align = _bytes(ref.type.element_type)
+        self._line(
+            f"{self.define(result)} = load {self.module.type(result.type)}, ptr {address}, "
+            f"align {align}"
+        )
+
+    def _store(self, op: Operation) -> None:
+        value, ref, *indices = op.operands
+        assert isinstance(ref.type, MemRefType)
+        address = self._address(ref, indices)
+        align = _bytes(ref.type.element_type)
+        self._line(f"store {self._typed(value)}, ptr {address}, align {align}")
+
+    def _for(self, op: Operation) -> None:
+        assert isinstance(op, scf.ForOp)
+        block, index = op.body.block, self.module.type(IndexType())
+        head, body, done = (self._fresh(f"{p}") for p in ("head", "body", "done"))
+        before, start = self._label, self._use(op.lb)
+        self._line(f"br label %{head}")
+        induction, *carried = block.args
+        # The phis need the values of the loop's end: patched in when they are known.
+        self._start(head)
+        position = len(self.lines)
+        names = [self.define(a) for a in (induction, *carried)]
+        condition = self._fresh("%c")
+        self._line(f"{condition} = icmp slt {index} {names[0]}, {self._use(op.ub)}")
+        self._line(f"br i1 {condition}, label %{body}, label %{done}")
+        self._start(body)
+        self.block(block)
+        following = self._fresh("%n")
+        self._line(f"{following} = add nsw {index} {names[0]}, {self._use(op.step)}")
+        latch = self._label
+        self._line(f"br label %{head}")
+        terminator = block.last_op
+        assert terminator is not None
+        firsts = [start, *(self._use(v) for v in op.iter_args)]
+        nexts = [following, *(self._use(v) for v in terminator.operands)]
+        phis = [
+            f"  {name} = phi {self.module.type(argument.type)} "
+            f"[ {first}, %{before} ], [ {following_value}, %{latch} ]"
+            for name, argument, first, following_value in zip(
+                names, block.args, firsts, nexts, strict=True
+            )
+        ]
+        self.lines[position:position] = phis
+        for result, argument in zip(op.results, carried, strict=True):
+            self._names[result] = self._use(argument)
+        self._start(done)
+
+    def _if(self, op: Operation) -> None:
+        assert isinstance(op, scf.IfOp)
+        then, done = self._fresh("then"), self._fresh("done")
+        self._line(f"br {self._typed(op.cond)}, label %{then}, label %{done}")
+        self._start(then)
+        self.block(op.true_region.block)
+        self._line(f"br label %{done}")
+        self._start(done)
+
+
+_HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] = {
+    arith.ConstantOp: _FunctionEmitter._constant,  # pyright: ignore[reportPrivateUsage]
+    arith.IndexCastOp: _FunctionEmitter._index_cast,  # pyright: ignore[reportPrivateUsage]
+    kernel.CompareOp: _FunctionEmitter._compare,  # pyright: ignore[reportPrivateUsage]
+    kernel.SelectOp: _FunctionEmitter._select,  # pyright: ignore[reportPrivateUsage]
+    arith.NegfOp: _FunctionEmitter._negate,  # pyright: ignore[reportPrivateUsage]
+    math.ErfOp: _FunctionEmitter._erf,  # pyright: ignore[reportPrivateUsage]
+    vector.BroadcastOp: _FunctionEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
+    vector.ExtractOp: _FunctionEmitter._extract,  # pyright: ignore[reportPrivateUsage]
+    vector.ReductionOp: _FunctionEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
+    memref.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
+    vector.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
+    memref.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
+    vector.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
+    scf.ForOp: _FunctionEmitter._for,  # pyright: ignore[reportPrivateUsage]
+    scf.IfOp: _FunctionEmitter._if,  # pyright: ignore[reportPrivateUsage]
+}
+
+
+def _bytes(element: Attribute) -> int:
+    return max(1, element.width.data // 8) if isinstance(element, IntegerType) else 4
+
+
+def _suffix(kind: Attribute, module: LlvmEmitter) -> str:
+    if isinstance(kind, VectorType):
+        return f"v{kind.get_shape()[0]}{_suffix(kind.element_type, module)}"
+    text = module.type(kind)
+    return "f32" if text == "float" else text
+
+
+def emit_module(
+    kernels: Iterable[func.FuncOp], programs: Iterable[plan.ProgramOp], target: Target
+) -> str:
+    """LLVM IR of `kernels` and the entry points `programs`."""
+    emitter = LlvmEmitter(target)
+    for kernel in kernels:
+        emitter.kernel(kernel)
+    for program in programs:
+        emitter.program(program)
+    attributes = "attributes #0 = { nounwind }"
+    return f"{emitter.text()}\n{attributes}\n"

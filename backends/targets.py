@@ -1,0 +1,178 @@
+"""Targets: one row of data each. What a pass or a kernel must know of the machine is here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from niwaki.ir.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine to compile for."""
+
+    name: str
+    triple: str
+    """LLVM's target triple. Four parts for hard-float ARM: "eabihf" alone means soft-float calls."""
+    cpu: str
+    """LLVM's name of the core."""
+    features: str
+    """LLVM's feature string."""
+    lanes: int
+    """f32 elements in one vector register; 1 where kernels are scalar."""
+    vector_registers: int
+    """Registers that hold a vector (or a float, where kernels are scalar)."""
+    pointer_bits: int
+    alignment: int = 64
+    """Bytes; every buffer of the arena starts at a multiple."""
+    cc: tuple[str, ...] = ("gcc",)
+    """The C compiler with the flags that select the core."""
+    board: str | None = None
+    """QEMU machine with this core, for bare-metal targets."""
+    emulator: tuple[str, ...] = ()
+    """Command prefix that runs a Linux program of this target on another machine."""
+    flash: tuple[int, int] = (0, 0)
+    """Address and size (bytes) of the board's code memory."""
+    ram: tuple[int, int] = (0, 0)
+    """Address and size (bytes) of the board's data memory."""
+
+    @property
+    def jit(self) -> bool:
+        """Whether this process can run the code."""
+        return self.name == "host"
+
+
+def _cortex_m(
+    name: str, triple: str, cpu: str, flags: str, board: str, flash: int, ram: int
+) -> Target:
+    return Target(
+        name=name,
+        triple=triple,
+        cpu=cpu,
+        features="",
+        lanes=1,
+        vector_registers=32,
+        pointer_bits=32,
+        alignment=8,
+        cc=("arm-none-eabi-gcc", "-mthumb", *flags.split()),
+        board=board,
+        flash=(flash, 4 << 20),
+        ram=(ram, 256 << 10),
+    )
+
+
+_ROWS = (
+    Target(
+        name="x86-64",
+        triple="x86_64-unknown-linux-gnu",
+        cpu="x86-64-v3",
+        features="",
+        lanes=8,
+        vector_registers=16,
+        pointer_bits=64,
+    ),
+    Target(
+        name="aarch64",
+        triple="aarch64-unknown-linux-gnu",
+        cpu="cortex-a72",
+        features="",
+        lanes=4,
+        vector_registers=32,
+        pointer_bits=64,
+        cc=("aarch64-linux-gnu-gcc",),
+        emulator=("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"),
+    ),
+    Target(
+        name="armv7",
+        triple="armv7-unknown-linux-gnueabihf",
+        cpu="cortex-a7",
+        features="+neon,+vfp4",
+        lanes=4,
+        vector_registers=16,
+        pointer_bits=32,
+        cc=("arm-linux-gnueabihf-gcc", "-mfpu=neon-vfpv4"),
+        emulator=("qemu-arm", "-L", "/usr/arm-linux-gnueabihf"),
+    ),
+    _cortex_m(
+        "cortex-m4",
+        "thumbv7em-none-unknown-eabihf",
+        "cortex-m4",
+        "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard",
+        "mps2-an386",
+        0x0,
+        0x20000000,
+    ),
+    _cortex_m(
+        "cortex-m7",
+        "thumbv7em-none-unknown-eabihf",
+        "cortex-m7",
+        "-mcpu=cortex-m7 -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
+        "mps2-an500",
+        0x0,
+        0x20000000,
+    ),
+    _cortex_m(
+        "cortex-m33",
+        "thumbv8m.main-none-unknown-eabihf",
+        "cortex-m33",
+        "-mcpu=cortex-m33 -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
+        "mps2-an505",
+        0x10000000,
+        0x38000000,
+    ),
+    _cortex_m(
+        "cortex-m55",
+        "thumbv8.1m.main-none-unknown-eabihf",
+        "cortex-m55",
+        "-mcpu=cortex-m55 -mfloat-abi=hard",
+        "mps3-an547",
+        0x0,
+        0x20000000,
+    ),
+)
+
+TARGETS: Mapping[str, Target] = MappingProxyType({t.name: t for t in _ROWS})
+"""Every target but "host", which is looked up at run time."""
+
+
+def get_target(name: str) -> Target:
+    """The target `name`; "host" is this machine, with the vector width it has.
+
+    Raises UsageError with the known names.
+    """
+    if name == "host":
+        return _host()
+    if name not in TARGETS:
+        raise UsageError(f"unknown target '{name}': use host, {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def _host() -> Target:
+    import llvmlite.binding as llvm
+
+    triple = llvm.get_process_triple()
+    features = llvm.get_host_cpu_features()
+    architecture = triple.split("-")[0]
+    base = TARGETS["aarch64" if architecture in ("aarch64", "arm64") else "x86-64"]
+    lanes, registers = base.lanes, base.vector_registers
+    if architecture == "x86_64":
+        if features.get("avx512f"):
+            lanes, registers = 16, 32
+        elif not features.get("avx2"):
+            lanes = 4
+    return replace(
+        base,
+        name="host",
+        triple=triple,
+        cpu=llvm.get_host_cpu_name(),
+        features=features.flatten(),
+        lanes=lanes,
+        vector_registers=registers,
+        cc=("gcc",),
+        emulator=(),
+    )
+
+
+def portable_c(target: Target) -> Target:
+    """`target` as the C emitter sees it: scalar kernels, vectorised by nobody but the compiler."""
+    return replace(target, lanes=1, vector_registers=min(target.vector_registers, 16))
