@@ -1,0 +1,77 @@
+"""What convolutions and matrix products compute: one batched matrix product per kernel tap."""
+
+from typing import Any
+
+import numpy as np
+from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
+
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import get_ints, shape_of
+from niwaki.ir.semantics.taps import cropped, padded, padded_zeros, taps
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def _by_group(x: Array, groups: int) -> Array:
+    """[N, H, W, C] to [groups, N * H * W, C / groups]."""
+    return np.moveaxis(x.reshape(-1, groups, x.shape[3] // groups), 1, 0)
+
+
+def _from_groups(x: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `_by_group`, to `shape`."""
+    return np.moveaxis(x, 0, 1).reshape(shape)
+
+
+def _filter_by_group(w: Array, groups: int) -> Array:
+    """[O, I] to [groups, O / groups, I]."""
+    return w.reshape(groups, w.shape[0] // groups, w.shape[1])
+
+
+@register_impls
+class ContractionFunctions(InterpreterFunctions):
+    """Sums in the dtype of the operands."""
+
+    @impl(nn.Conv2dOp)
+    def conv2d(self, interpreter: Interpreter, op: nn.Conv2dOp, args: PythonValues) -> PythonValues:
+        x, w = args
+        window = op.window
+        shape = shape_of(op.y)
+        y = np.zeros(shape, x.dtype)
+        for i, j, seen in taps(padded(x, window), window, w.shape[1:3], shape[1:3]):
+            filters = _filter_by_group(w[:, i, j], window.groups)
+            products = _by_group(seen, window.groups) @ filters.swapaxes(1, 2)
+            y += _from_groups(products, shape)
+        return (y,)
+
+    @impl(nn.Conv2dDxOp)
+    def conv2d_dx(
+        self, interpreter: Interpreter, op: nn.Conv2dDxOp, args: PythonValues
+    ) -> PythonValues:
+        dy, w = args
+        window = op.window
+        dx = padded_zeros(shape_of(op.dx), window, dy.dtype)
+        cotangents = _by_group(dy, window.groups)
+        for i, j, seen in taps(dx, window, w.shape[1:3], dy.shape[1:3]):
+            products = cotangents @ _filter_by_group(w[:, i, j], window.groups)
+            seen += _from_groups(products, seen.shape)
+        return (cropped(dx, window),)
+
+    @impl(nn.Conv2dDwOp)
+    def conv2d_dw(
+        self, interpreter: Interpreter, op: nn.Conv2dDwOp, args: PythonValues
+    ) -> PythonValues:
+        x, dy = args
+        window = op.window
+        kernel = get_ints(op.properties, "kernel_size")
+        dw = np.empty(shape_of(op.dw), x.dtype)
+        cotangents = _by_group(dy, window.groups).swapaxes(1, 2)
+        for i, j, seen in taps(padded(x, window), window, kernel, dy.shape[1:3]):
+            products = cotangents @ _by_group(seen, window.groups)
+            dw[:, i, j] = products.reshape(dw.shape[0], dw.shape[3])
+        return (dw,)
+
+    @impl(nn.MatmulOp)
+    def matmul(self, interpreter: Interpreter, op: nn.MatmulOp, args: PythonValues) -> PythonValues:
+        a = args[0].T if op.transpose_a.value.data else args[0]
+        b = args[1].T if op.transpose_b.value.data else args[1]
+        return (a @ b,)
