@@ -6,7 +6,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.builder import InsertPoint
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, LocationAttr, ModuleOp, UnknownLoc, i64
+from xdsl.dialects.builtin import (
+    FloatAttr,
+    IntegerAttr,
+    LocationAttr,
+    ModuleOp,
+    UnitAttr,
+    UnknownLoc,
+    i64,
+)
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.rewriter import Rewriter
@@ -92,8 +100,9 @@ class Builder:
         name: str,
         array: NDArray[np.generic],
         source_permutation: Sequence[int] | None = None,
+        fixed: bool = False,
     ) -> Value:
-        """Stores `array` (f32 or i32, canonical layout) and reads it."""
+        """Stores `array` (f32 or i32, canonical layout) and reads it; `fixed`: never updated."""
         digest = store.add(name, array)
         element = {"float32": f32, "int32": i32}[str(array.dtype)]
         properties: dict[str, Attribute] = {
@@ -102,6 +111,8 @@ class Builder:
         }
         if source_permutation is not None:
             properties["source_permutation"] = ints(source_permutation)
+        if fixed:
+            properties["fixed"] = UnitAttr()
         return self.one(
             train.ParameterOp.create(
                 properties=properties, result_types=[tensor(array.shape, element)]
@@ -489,9 +500,10 @@ class ProgramBuilder(Builder):
         name: str,
         array: NDArray[np.generic],
         source_permutation: Sequence[int] | None = None,
+        fixed: bool = False,
     ) -> Value:
         """A parameter of the program."""
-        return self.parameter(self.store, name, array, source_permutation)
+        return self.parameter(self.store, name, array, source_permutation, fixed)
 
     def finish(self, *outputs: Value, source: str = "builder") -> Program:
         """Ends the function `@forward`, verifies and returns the program."""

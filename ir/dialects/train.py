@@ -13,6 +13,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     StringAttr,
     TensorType,
+    UnitAttr,
     f32,
 )
 from xdsl.ir import Dialect, OpResult, SSAValue
@@ -55,13 +56,15 @@ class ParameterOp(Storage):
 
     `sha256`: the start of its content hash. `update`: the sizes of the leading box that this
     training step updates; absent = frozen. `source_permutation`: the stored array is the model
-    file's, transposed by it (`numpy.transpose(file_array, source_permutation)`).
+    file's, transposed by it (`numpy.transpose(file_array, source_permutation)`). `fixed`: no
+    scheme updates it, because it is a buffer of the model or was exported without a gradient.
     """
 
     name = "train.parameter"
     sha256 = prop_def(StringAttr)
     update = opt_prop_def(DenseArrayBase)
     source_permutation = opt_prop_def(DenseArrayBase)
+    fixed = opt_prop_def(UnitAttr)
     assembly_format = "$name attr-dict `:` type($value)"
 
     @property
@@ -71,6 +74,7 @@ class ParameterOp(Storage):
 
     def verify_(self) -> None:
         box, shape = self.update_box, shape_of(self.value)
+        require(box is None or self.fixed is None, "a fixed parameter cannot be updated")
         if box is not None:
             require(
                 len(box) == len(shape)
