@@ -5,7 +5,6 @@ Addresses are GEPs with constant strides; every value is one line. No optimisati
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from math import prod
 
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
@@ -15,11 +14,11 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     MemRefType,
-    StridedLayoutAttr,
     VectorType,
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
+from niwaki.backends.kernels.spec import strides_of
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import kernel, plan
 from niwaki.ir.dialects.tensor_op import get_int
@@ -32,16 +31,6 @@ def float_literal(value: float) -> str:
     """LLVM's exact spelling of an f32: the hexadecimal double of the same value."""
     (rounded,) = struct.unpack("<f", struct.pack("<f", value))
     return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
-
-
-def strides_of(kind: MemRefType) -> tuple[int, ...]:
-    """Strides in elements, constant."""
-    if isinstance(kind.layout, StridedLayoutAttr):
-        strides = kind.layout.get_strides()
-        assert strides is not None
-        return tuple(int(s) for s in strides if s is not None)
-    shape = kind.get_shape()
-    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
 _BINARY = {

@@ -1,0 +1,78 @@
+"""What the planner must know of a kernel before it is built, and the memory layout of tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from xdsl.dialects.builtin import IntegerType, MemRefType, StridedLayoutAttr, i8
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute
+
+from niwaki.ir.dialects.tensor_op import Tensor, i1
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A kernel chosen for one operation at one layout.
+
+    Its function takes the operands, then the results, then (if `workspace` > 0) one
+    memref<workspace x i8> of scratch.
+    """
+
+    operands: tuple[MemRefType, ...]
+    results: tuple[MemRefType, ...]
+    workspace: int
+    """Bytes of scratch; what it holds before and after a call does not matter."""
+    in_place: tuple[tuple[int, int], ...]
+    """Pairs (operand, result) that may be the same memory."""
+    flops: int
+    """Floating-point operations of one call, a multiply-add counted as two."""
+    build: Callable[[str], FuncOp]
+    """Makes the function under a name."""
+
+
+def memref_of(kind: Tensor) -> MemRefType:
+    """The contiguous layout of a tensor type.
+
+    Masks (i1) are bits: each row of the last dimension starts at a new byte, element 0 in the
+    lowest bit, so memref<...x ceil(C / 8) x i8>.
+    """
+    shape = list(kind.get_shape())
+    if kind.element_type != i1:
+        return MemRefType(kind.element_type, shape)
+    if not shape:
+        return MemRefType(i8, [1])
+    return MemRefType(i8, [*shape[:-1], (shape[-1] + 7) // 8])
+
+
+def element_bytes(element: Attribute) -> int:
+    """Bytes of one element in memory."""
+    return element.width.data // 8 if isinstance(element, IntegerType) else 4
+
+
+def strides_of(kind: MemRefType) -> tuple[int, ...]:
+    """Strides in elements, constant."""
+    if isinstance(kind.layout, StridedLayoutAttr):
+        strides = kind.layout.get_strides()
+        assert strides is not None
+        return tuple(int(s) for s in strides if s is not None)
+    shape = kind.get_shape()
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def is_contiguous(kind: MemRefType) -> bool:
+    """Whether the elements lie in row-major order without gaps."""
+    shape = kind.get_shape()
+    dense = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+    return all(
+        size == 1 or a == b for size, a, b in zip(shape, strides_of(kind), dense, strict=True)
+    )
+
+
+def buffer_bytes(kind: MemRefType) -> int:
+    """Bytes from the first to the last element, inclusive."""
+    last = sum(
+        (size - 1) * stride
+        for size, stride in zip(kind.get_shape(), strides_of(kind), strict=True)
+    )
+    return (last + 1) * element_bytes(kind.element_type)
