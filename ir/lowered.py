@@ -1,0 +1,103 @@
+"""What lowering delivers and the backends consume: kernels, plans and the images of memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from xdsl.dialects.builtin import ModuleOp
+
+
+@dataclass(frozen=True)
+class Port:
+    """An array of the caller: an input or output of an entry point."""
+
+    name: str
+    """The name in the user's model; data, not an identifier."""
+    shape: tuple[int, ...]
+    dtype: str
+    """NumPy's name: float32, int32, ..."""
+
+    @property
+    def elements(self) -> int:
+        """Elements of the array."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True)
+class StorageEntry:
+    """A named tensor in the state or the constants."""
+
+    name: str
+    """The name in the user's model; data, not an identifier."""
+    offset: int
+    """Bytes from the start of its space."""
+    shape: tuple[int, ...]
+    dtype: str
+    updated: tuple[int, ...] | None
+    """Sizes of the leading box that a step writes; None for constants."""
+    kind: Literal["parameter", "optimizer", "counter", "constant"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A buffer of the arena: its place and its life, in numbers of calls, both ends included."""
+
+    label: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class CallInfo:
+    """One kernel call of an entry point, in execution order."""
+
+    kernel: str
+    location: str
+    """Where it comes from in the user's model; data, not an identifier."""
+    flops: int
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """One `plan.program`: its arrays, its memory and its calls."""
+
+    name: str
+    """train_step, infer or evaluate."""
+    inputs: tuple[Port, ...]
+    """In the order of the plan's input numbers; of train_step, the last one is the learning rate."""
+    outputs: tuple[Port, ...]
+    arena_bytes: int
+    bound_bytes: int
+    """Live-byte lower bound of this order: no arena can be smaller."""
+    buffers: tuple[Buffer, ...]
+    calls: tuple[CallInfo, ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A compiled program: input of the LLVM and the C backend.
+
+    State and constants have one layout that all entry points share.
+    """
+
+    module: ModuleOp
+    """The kernels (func.func) and the entry points (plan.program, named as in `entries`)."""
+    state: tuple[StorageEntry, ...]
+    """What a step changes: updated parameters, optimizer state, counters; by offset."""
+    constants: tuple[StorageEntry, ...]
+    """Frozen weights, by offset."""
+    state_image: bytes
+    """The state before the first step."""
+    constants_image: bytes
+    entries: Mapping[str, EntryPoint]
+    target_name: str
+
+    @property
+    def arena_bytes(self) -> int:
+        """The arena that serves every entry point."""
+        return max((e.arena_bytes for e in self.entries.values()), default=0)
