@@ -1,0 +1,32 @@
+"""The gradient of every operation of `nn`: a rule, or an entry in `NOT_DIFFERENTIABLE`."""
+
+from collections.abc import Mapping
+
+from xdsl.ir import Operation
+
+from niwaki.ir.dialects import nn
+from niwaki.passes.gradients import composite, contraction, elementwise, pooling, shape
+from niwaki.passes.gradients.rule import Rule
+
+RULES: Mapping[type[Operation], Rule] = {
+    **elementwise.RULES,
+    **contraction.RULES,
+    **pooling.RULES,
+    **shape.RULES,
+    **composite.RULES,
+}
+"""How the cotangent of an operation's first result reaches its operands."""
+
+NOT_DIFFERENTIABLE: Mapping[type[Operation], str] = {
+    nn.ConstantOp: "it has no operand",
+    nn.CompareOp: "its result is a mask",
+    nn.AndOp: "its result is a mask",
+    nn.RandomMaskOp: "its result is a mask",
+    nn.CastOp: "its operand is an integer",
+    nn.OneHotOp: "its operand is an integer",
+    nn.CountCorrectOp: "its result is an integer",
+    nn.MaxPool2dGradOp: "only backward passes contain it",
+    nn.FusedOp: "it is made after gradients are taken",
+    nn.YieldOp: "it is made after gradients are taken",
+}
+"""Operations without a rule, and why."""
