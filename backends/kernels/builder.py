@@ -197,10 +197,14 @@ class KernelBuilder:
 
     def load(self, ref: Value, indices: Sequence[Index], lanes: int = 1) -> Value:
         """One element, or `lanes` of them, contiguous along the last dimension."""
-        values = [self.index(i) for i in indices]
         if lanes == 1:
-            return self._one(memref.LoadOp.get(ref, values))
+            return self._one(memref.LoadOp.get(ref, [self.index(i) for i in indices]))
+        return self.load_vector(ref, indices, lanes)
+
+    def load_vector(self, ref: Value, indices: Sequence[Index], lanes: int) -> Value:
+        """Like `load`, but a vector even of one lane."""
         assert isinstance(ref.type, MemRefType)
+        values = [self.index(i) for i in indices]
         return self._one(vector.LoadOp(ref, values, VectorType(ref.type.element_type, [lanes])))
 
     def store(self, value: Value, ref: Value, indices: Sequence[Index]) -> None:
@@ -326,6 +330,13 @@ class KernelBuilder:
         if lanes == 1:
             return scalar
         return self._one(vector.BroadcastOp(scalar, VectorType(scalar.type, [lanes])))
+
+    def from_elements(self, elements: Sequence[Value]) -> Value:
+        """The vector of the scalars `elements`."""
+        result = self.broadcast(elements[0], len(elements))
+        for lane, element in enumerate(elements[1:], 1):
+            result = self._one(vector.InsertOp(element, result, [lane], result.type))
+        return result
 
     def extract(self, x: Value, lane: int) -> Value:
         """One element of a vector (of a scalar: itself)."""

@@ -293,6 +293,14 @@ class _FunctionEmitter:
             f"{self.define(op.result)} = extractelement {self._typed(op.vector)}, i32 {lane}"
         )
 
+    def _insert(self, op: Operation) -> None:
+        assert isinstance(op, vector.InsertOp)
+        lane = int(op.static_position.get_values()[0])
+        self._line(
+            f"{self.define(op.result)} = insertelement {self._typed(op.dest)}, "
+            f"{self._typed(op.source)}, i32 {lane}"
+        )
+
     def _reduction(self, op: Operation) -> None:
         assert isinstance(op, vector.ReductionOp)
         kind = self.module.type(op.vector.type)
@@ -402,6 +410,7 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     math.ErfOp: _FunctionEmitter._erf,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: _FunctionEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
     vector.ExtractOp: _FunctionEmitter._extract,  # pyright: ignore[reportPrivateUsage]
+    vector.InsertOp: _FunctionEmitter._insert,  # pyright: ignore[reportPrivateUsage]
     vector.ReductionOp: _FunctionEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
     memref.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
     vector.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]

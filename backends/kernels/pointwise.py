@@ -1,0 +1,176 @@
+"""Elementwise operations at one place: what kernels do around their anchor, or all they do."""
+
+from collections.abc import Callable, Sequence
+
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr
+from xdsl.ir import Operation, SSAValue
+
+from niwaki.backends.kernels import masks, scalar
+from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import i1, type_of
+
+
+class Group:
+    """The operations of one kernel: the body of `nn.fused`, or a single bare operation."""
+
+    def __init__(self, op: Operation) -> None:
+        if isinstance(op, nn.FusedOp):
+            block = op.body.block
+            terminator = block.last_op
+            assert terminator is not None
+            self.inputs: tuple[SSAValue, ...] = tuple(block.args)
+            """The values that stand for the operands."""
+            self.ops: tuple[Operation, ...] = tuple(o for o in block.ops if o is not terminator)
+            """In order."""
+            self.outputs: tuple[SSAValue, ...] = tuple(terminator.operands)
+            """The values that stand for the results."""
+        else:
+            self.inputs, self.ops, self.outputs = tuple(op.operands), (op,), tuple(op.results)
+
+    def anchor(self) -> Operation | None:
+        """The operation that is not elementwise, if there is one."""
+        plain = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp)
+        if len(self.ops) == 1 and isinstance(self.ops[0], nn.BroadcastOp):
+            return self.ops[0]
+        return next((op for op in self.ops if not isinstance(op, plain)), None)
+
+    def needed(self, values: Sequence[SSAValue], known: Sequence[SSAValue]) -> list[Operation]:
+        """The operations, in order, that compute `values` from the inputs and `known`."""
+        wanted, result = set(values) - set(known), list[Operation]()
+        for op in reversed(self.ops):
+            if any(r in wanted for r in op.results):
+                result.append(op)
+                wanted.update(o for o in op.operands if o not in known)
+        return result[::-1]
+
+
+class Pointwise:
+    """Evaluates the elementwise part of `op` at one place and stores the results.
+
+    `op` is an `nn.fused` or a bare operation. Values that `anchor` results in are given at each
+    place; the other results follow from them and from what is loaded of `operand_refs`.
+    """
+
+    def __init__(
+        self,
+        op: Operation,
+        anchor: Operation | None,
+        operand_refs: Sequence[Value],
+        result_refs: Sequence[Value],
+    ) -> None:
+        self._group = Group(op)
+        self._anchored: tuple[SSAValue, ...] = () if anchor is None else tuple(anchor.results)
+        self._refs = dict(zip(self._group.inputs, operand_refs, strict=True))
+        self._stores = list(zip(self._group.outputs, result_refs, strict=True))
+
+    def emit(
+        self, k: KernelBuilder, indices: Sequence[Index], lanes: int, *anchor_values: Value
+    ) -> None:
+        """Computes and stores `lanes` elements along the last dimension from `indices` on.
+
+        `indices` counts in the result's shape; `anchor_values` are the anchor's results there.
+        Blocks of n < 8 mask elements start at multiples of n, longer ones at multiples of 8.
+        """
+        results = [v for v, _ in self._stores]
+        values = self.values(k, results, indices, lanes, *anchor_values)
+        for (_, ref), value in zip(self._stores, values, strict=True):
+            store(k, value, ref, indices)
+
+    def emit_byte(self, k: KernelBuilder, indices: Sequence[Index], count: int) -> None:
+        """Like `emit` for `count` <= 8 elements, one by one: for machines without vectors.
+
+        Stores each byte of a mask once. The first element is at a multiple of 8.
+        """
+        places = [[*indices[:-1], k.iadd(indices[-1], i)] for i in range(count)]
+        results = [v for v, _ in self._stores]
+        rows = [self.values(k, results, place, 1) for place in places]
+        for number, (_, ref) in enumerate(self._stores):
+            values = [row[number] for row in rows]
+            if values[0].type == i1:
+                masks.store_byte(k, values, ref, indices)
+                continue
+            for place, value in zip(places, values, strict=True):
+                k.store(value, ref, place)
+
+    def values(
+        self,
+        k: KernelBuilder,
+        wanted: Sequence[SSAValue],
+        indices: Sequence[Index],
+        lanes: int,
+        *anchor_values: Value,
+    ) -> list[Value]:
+        """`wanted` values of the group at `indices`, `lanes` of each; stores nothing."""
+        known = dict(zip(self._anchored, anchor_values, strict=bool(anchor_values)))
+
+        def value(v: SSAValue, count: int) -> Value:
+            """Values of the size 1 along the last dimension stay scalars while they can."""
+            if v not in known:
+                known[v] = load(k, self._refs[v], v, indices, _lanes(v, lanes))
+            return known[v] if _lanes(v, lanes) == count else k.broadcast(known[v], count)
+
+        for op in self._group.needed(wanted, self._anchored):
+            (result,) = op.results
+            count = _lanes(result, lanes)
+            if isinstance(op, nn.ConstantOp):
+                assert isinstance(op.value, FloatAttr | IntegerAttr)
+                known[result] = k.constant(op.value.value.data, op.value.type, count)
+            elif isinstance(op, nn.BroadcastOp):
+                known[result] = value(op.x, count)
+            else:
+                known[result] = scalar.evaluate(k, op, [value(o, count) for o in op.operands])
+        return [value(v, lanes) for v in wanted]
+
+
+def _lanes(value: SSAValue, lanes: int) -> int:
+    """How many different elements of `value` a block of `lanes` sees."""
+    shape = type_of(value).get_shape()
+    return lanes if shape and shape[-1] != 1 else 1
+
+
+def load(
+    k: KernelBuilder, ref: Value, like: SSAValue, indices: Sequence[Index], lanes: int
+) -> Value:
+    """`lanes` elements of `ref`, which holds the tensor `like`, at their broadcast position."""
+    kind = type_of(like)
+    shape = kind.get_shape()
+    tail = indices[len(indices) - len(shape) :]
+    place = [0 if size == 1 else index for size, index in zip(shape, tail, strict=True)]
+    if kind.element_type == i1:
+        return masks.load(k, ref, place, lanes)
+    return k.load(ref, place, lanes)
+
+
+def store(k: KernelBuilder, value: Value, ref: Value, indices: Sequence[Index]) -> None:
+    """Stores a scalar or a vector, bits into a mask."""
+    if masks.is_mask(value):
+        masks.store(k, value, ref, indices)
+    else:
+        k.store(value, ref, indices)
+
+
+def blocks(size: int, lanes: int) -> tuple[int, list[tuple[int, int]]]:
+    """Splits a row: (end of the loop over full blocks, [(start, lanes)] of the tail).
+
+    The tail's blocks are descending powers of two: 24 by 16 is 16, then 8; 10 by 8 is 8, then 2.
+    """
+    full = size // lanes * lanes
+    tail, start, width = list[tuple[int, int]](), full, lanes
+    while start < size:
+        while start + width > size:
+            width //= 2
+        tail.append((start, width))
+        start += width
+    return full, tail
+
+
+def each_block(k: KernelBuilder, size: int, lanes: int, body: Callable[[Index, int], None]) -> None:
+    """body(start, lanes) for every block of a row of `size`: a loop of full ones, then the tail."""
+    full, tail = blocks(size, lanes)
+    if full == lanes:
+        body(0, lanes)
+    elif full:
+        k.each(0, full, lanes, lambda i: body(i, lanes))
+    for start, width in tail:
+        body(start, width)

@@ -1,0 +1,173 @@
+"""What each elementwise operation computes, on scalars and vectors alike."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeAlias
+
+from xdsl.dialects.builtin import Float32Type, VectorType, i1
+from xdsl.ir import Attribute, Operation
+
+from niwaki.backends.kernels.builder import KernelBuilder, Value
+from niwaki.ir.dialects import nn
+
+Rule: TypeAlias = Callable[[KernelBuilder, Operation, Sequence[Value]], Value]
+"""(builder, operation, operands) -> result; all operands have one number of lanes."""
+
+
+def evaluate(k: KernelBuilder, op: Operation, operands: Sequence[Value]) -> Value:
+    """The result of the elementwise `op` on `operands`.
+
+    Raises NotImplementedError for an operation that is not elementwise.
+    """
+    rule = RULES.get(type(op))
+    if rule is None:
+        raise NotImplementedError(f"'{op.name}' is not elementwise")
+    return rule(k, op, operands)
+
+
+def _element(x: Value) -> Attribute:
+    return x.type.element_type if isinstance(x.type, VectorType) else x.type
+
+
+def _like(k: KernelBuilder, x: Value, value: float, element: Attribute | None = None) -> Value:
+    """A constant with the lanes, and unless given the element type, of `x`."""
+    lanes = x.type.get_shape()[0] if isinstance(x.type, VectorType) else 1
+    return k.constant(value, element or _element(x), lanes)
+
+
+def _is_float(x: Value) -> bool:
+    return isinstance(_element(x), Float32Type)
+
+
+def _clip(k: KernelBuilder, x: Value, low: float, high: float) -> Value:
+    """min(max(x, low), high); nan stays nan."""
+    return k.min(_like(k, x, high), k.max(_like(k, x, low), x))
+
+
+def _neg(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
+    (x,) = xs
+    return k.neg(x) if _is_float(x) else k.sub(_like(k, x, 0), x)
+
+
+def _abs(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    (x,) = xs
+    return k.abs(x) if _is_float(x) else k.max(x, _neg(k, op, xs))
+
+
+def _rsqrt(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
+    (x,) = xs
+    return k.div(_like(k, x, 1.0), k.sqrt(x))
+
+
+def _relu(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
+    (x,) = xs
+    return k.max(_like(k, x, 0.0), x)
+
+
+def _leaky_relu(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    assert isinstance(op, nn.LeakyReluOp)
+    (x,) = xs
+    slope = _like(k, x, op.slope.value.data)
+    return k.select(k.compare(x, _like(k, x, 0.0), "ogt"), x, k.mul(slope, x))
+
+
+def _one_plus_exp_of_minus(k: KernelBuilder, x: Value) -> Value:
+    """1 + exp(-x); inf, where it overflows, divides to the right limit 0."""
+    return k.add(_like(k, x, 1.0), k.exp(k.neg(x)))
+
+
+def _sigmoid(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
+    (x,) = xs
+    return k.div(_like(k, x, 1.0), _one_plus_exp_of_minus(k, x))
+
+
+def _silu(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
+    (x,) = xs
+    return k.div(x, _one_plus_exp_of_minus(k, x))
+
+
+def _hard_sigmoid(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
+    (x,) = xs
+    return _clip(k, k.fma(x, _like(k, x, 1 / 6), _like(k, x, 0.5)), 0.0, 1.0)
+
+
+def _hard_swish(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    return k.mul(xs[0], _hard_sigmoid(k, op, xs))
+
+
+def _softplus(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
+    """max(x, 0) + log1p(exp(-|x|)).
+
+    log1p(e) = log(u) * e / (u - 1) with u = 1 + e as rounded (Kahan): exact for small e too.
+    """
+    (x,) = xs
+    one = _like(k, x, 1.0)
+    e = k.exp(k.neg(k.abs(x)))
+    u = k.add(one, e)
+    vanishes = k.compare(u, one, "oeq")
+    divisor = k.select(vanishes, one, k.sub(u, one))
+    log1p = k.select(vanishes, e, k.div(k.mul(k.log(u), e), divisor))
+    return k.add(k.max(_like(k, x, 0.0), x), log1p)
+
+
+def _gelu(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    assert isinstance(op, nn.GeluOp)
+    (x,) = xs
+    if op.approximate.data == "tanh":
+        cubic = k.fma(k.mul(x, x), _like(k, x, 0.044715), _like(k, x, 1.0))
+        inner = k.mul(k.mul(x, _like(k, x, math.sqrt(2 / math.pi))), cubic)
+        both = k.tanh(inner)
+    else:
+        both = k.erf(k.mul(x, _like(k, x, math.sqrt(0.5))))
+    return k.mul(k.mul(x, _like(k, x, 0.5)), k.add(both, _like(k, x, 1.0)))
+
+
+def _compare(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    assert isinstance(op, nn.CompareOp)
+    name = op.predicate.data
+    if _is_float(xs[0]):
+        return k.compare(xs[0], xs[1], f"o{name}")
+    return k.compare(xs[0], xs[1], name if name == "eq" else f"s{name}")
+
+
+def _cast(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    assert isinstance(op, nn.CastOp)
+    (x,) = xs
+    if _element(x) != i1:
+        return k.cast(x, op.to)
+    return k.select(x, _like(k, x, 1, op.to), _like(k, x, 0, op.to))
+
+
+RULES: Mapping[type[Operation], Rule] = MappingProxyType(
+    {
+        nn.AddOp: lambda k, _, xs: k.add(*xs),
+        nn.SubOp: lambda k, _, xs: k.sub(*xs),
+        nn.MulOp: lambda k, _, xs: k.mul(*xs),
+        nn.DivOp: lambda k, _, xs: k.div(*xs),
+        nn.MaxOp: lambda k, _, xs: k.max(*xs),
+        nn.MinOp: lambda k, _, xs: k.min(*xs),
+        nn.NegOp: _neg,
+        nn.AbsOp: _abs,
+        nn.ExpOp: lambda k, _, xs: k.exp(*xs),
+        nn.LogOp: lambda k, _, xs: k.log(*xs),
+        nn.SqrtOp: lambda k, _, xs: k.sqrt(*xs),
+        nn.RsqrtOp: _rsqrt,
+        nn.ErfOp: lambda k, _, xs: k.erf(*xs),
+        nn.ReluOp: _relu,
+        nn.Relu6Op: lambda k, _, xs: _clip(k, xs[0], 0.0, 6.0),
+        nn.LeakyReluOp: _leaky_relu,
+        nn.SigmoidOp: _sigmoid,
+        nn.TanhOp: lambda k, _, xs: k.tanh(*xs),
+        nn.HardSigmoidOp: _hard_sigmoid,
+        nn.HardSwishOp: _hard_swish,
+        nn.SiluOp: _silu,
+        nn.SoftplusOp: _softplus,
+        nn.GeluOp: _gelu,
+        nn.CompareOp: _compare,
+        nn.AndOp: lambda k, _, xs: k.bit_and(*xs),
+        nn.SelectOp: lambda k, _, xs: k.select(*xs),
+        nn.CastOp: _cast,
+    }
+)
+"""Every operation of `nn` that is elementwise."""
