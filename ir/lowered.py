@@ -69,7 +69,7 @@ class EntryPoint:
     name: str
     """train_step, infer or evaluate."""
     inputs: tuple[Port, ...]
-    """In the order of the plan's input numbers; of train_step, the last one is the learning rate."""
+    """In the order of the plan's input numbers; train_step's last one is the learning rate."""
     outputs: tuple[Port, ...]
     arena_bytes: int
     bound_bytes: int
