@@ -1,0 +1,1 @@
+../../niwaki/__init__.py
