@@ -9,10 +9,12 @@ import contextlib
 import io
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from _pytest._code.code import TerminalRepr
 from filecheck.finput import FInput
 from filecheck.matcher import Matcher
 from filecheck.options import parse_argv_options
@@ -80,17 +82,19 @@ class RunLine(pytest.Item):
             failure = matcher.stderr.getvalue()
             raise FileCheckError(f"{self.command}\n{failure}\n----- output -----\n{text}")
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> object:
+    def repr_failure(
+        self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None
+    ) -> str | TerminalRepr:
         if isinstance(excinfo.value, FileCheckError):
             return str(excinfo.value)
-        return super().repr_failure(excinfo)
+        return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, 0, f"{self.path.name}: {self.command}"
 
 
 @contextlib.contextmanager
-def _stdin(text: str) -> Iterator[None]:
+def _stdin(text: str) -> Generator[None]:
     previous = sys.stdin
     sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode("utf-8")), encoding="utf-8")
     try:

@@ -1,0 +1,95 @@
+"""Constants, reductions and moves of elements."""
+
+import numpy as np
+import pytest
+import torch
+from evaluate import evaluate
+from xdsl.dialects.builtin import f64
+from xdsl.ir import Attribute
+
+from niwaki.ir.dialects.tensor_op import f32, i32
+
+X = np.random.default_rng(2).normal(size=(2, 3, 4))
+
+
+@pytest.mark.parametrize(("element", "dtype"), [(f32, "f4"), (f64, "f8"), (i32, "i4")])
+def test_constant(element: Attribute, dtype: str):
+    y = evaluate(lambda b: b.constant(3, (2, 1), element))
+    np.testing.assert_array_equal(y, [[3], [3]])
+    assert y.dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_reductions(dtype: type, axes: tuple[int, ...]):
+    x = X.astype(dtype)
+    tolerance = 1e-6 if dtype is np.float32 else 1e-15
+    results = {
+        "sum": evaluate(lambda b, v: b.reduce_sum(v, axes), x),
+        "mean": evaluate(lambda b, v: b.reduce_mean(v, axes), x),
+        "amax": evaluate(lambda b, v: b.reduce_max(v, axes), x),
+    }
+    for name, y in results.items():
+        # torch takes an empty list of dimensions for all of them.
+        expected = getattr(torch, name)(torch.tensor(x), axes, keepdim=True) if axes else x
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_long_float32_sum_is_rounded_once():
+    x = np.full((100_000, 1), 0.1, np.float32)
+    y = evaluate(lambda b, v: b.reduce_sum(v, [0]), x)
+    assert y.item() == np.float32(100_000 * float(np.float32(0.1)))
+
+
+def test_integer_sums_stay_i32():
+    y = evaluate(lambda b, v: b.reduce_sum(v, [0]), np.array([1, 2, 3], np.int32))
+    assert y.dtype == np.int32
+    assert y.item() == 6
+
+
+def test_moves():
+    np.testing.assert_array_equal(
+        evaluate(lambda b, v: b.reshape(v, [4, 6]), X), torch.tensor(X).reshape(4, 6)
+    )
+    np.testing.assert_array_equal(
+        evaluate(lambda b, v: b.transpose(v, [2, 0, 1]), X), torch.tensor(X).permute(2, 0, 1)
+    )
+    np.testing.assert_array_equal(
+        evaluate(lambda b, v: b.broadcast(v, [5, 2, 3, 4]), X), torch.tensor(X).expand(5, 2, 3, 4)
+    )
+    np.testing.assert_array_equal(
+        evaluate(lambda b, v: b.concat([v, v], 1), X), torch.cat([torch.tensor(X)] * 2, 1)
+    )
+
+
+def test_slice_with_steps():
+    y = evaluate(lambda b, v: b.slice(v, [1, 0, 1], [1, 2, 2], [1, 2, 2]), X)
+    np.testing.assert_array_equal(y, X[1:2, 0:3:2, 1:4:2])
+
+
+@pytest.mark.parametrize("interior", [(0, 0, 0), (1, 0, 3)])
+def test_pad_and_slice_back(interior: tuple[int, int, int]):
+    low, high = (1, 0, 2), (0, 3, 1)
+    y = evaluate(lambda b, v: b.pad(v, low, high, interior, 7.0), X)
+    steps = [i + 1 for i in interior]
+    assert y.shape == tuple(
+        lo + (size - 1) * step + 1 + hi
+        for lo, size, step, hi in zip(low, X.shape, steps, high, strict=True)
+    )
+    np.testing.assert_array_equal(evaluate(lambda b, v: b.slice(v, low, X.shape, steps), y), X)
+    assert np.count_nonzero(y == 7.0) == y.size - X.size
+
+
+def test_one_hot():
+    y = evaluate(lambda b, v: b.one_hot(v, 3), np.array([[2, 0], [1, 5]], np.int32))
+    np.testing.assert_array_equal(y, [[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]])
+    assert y.dtype == np.float32
+
+
+def test_count_correct_takes_the_first_maximum():
+    logits = np.array([[1, 1, 0], [0, 2, 1], [0, 1, 1], [3, 0, 0]], np.float32)
+    labels = np.array([0, 1, 2, 1], np.int32)
+    y = evaluate(lambda b, p, q: b.count_correct(p, q), logits, labels)
+    assert y.dtype == np.int32
+    assert y.item() == 2
