@@ -28,6 +28,7 @@ from niwaki.ir.dialects.tensor_op import (
     shape_of,
     tensor,
     to_attribute,
+    type_of,
 )
 from niwaki.ir.program import Program
 from niwaki.ir.weights import WeightStore
@@ -94,6 +95,10 @@ class Builder:
         )
         return self.one(nn.ConstantOp.make(value=attribute, shape=ints(shape)))
 
+    def number(self, value: float, like: Value) -> Value:
+        """A scalar constant of the element type of `like`."""
+        return self.constant(value, (), type_of(like).element_type)
+
     def parameter(
         self,
         store: WeightStore,
@@ -159,6 +164,10 @@ class Builder:
     def min(self, a: Value, b: Value) -> Value:
         """Elementwise minimum."""
         return self.one(nn.MinOp.make(a, b))
+
+    def scale(self, x: Value, factor: float) -> Value:
+        """x * factor, a number."""
+        return self.mul(x, self.number(factor, x))
 
     def neg(self, x: Value) -> Value:
         """-x."""
@@ -415,9 +424,10 @@ class Builder:
         """One after another along `axis`."""
         return self.one(nn.ConcatOp.make(*xs, axis=axis))
 
-    def one_hot(self, labels: Value, depth: int) -> Value:
+    def one_hot(self, labels: Value, depth: int, element: Attribute = f32) -> Value:
         """Integer labels to rows of 0 and 1."""
-        return self.one(nn.OneHotOp.make(labels, depth=depth))
+        rows = self.one(nn.OneHotOp.make(labels, depth=depth))
+        return rows if element == f32 else self.cast(rows, element)
 
     def count_correct(self, logits: Value, labels: Value) -> Value:
         """How many rows have their maximum at the label."""

@@ -8,7 +8,7 @@ from xdsl.rewriter import Rewriter
 
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import get_int, shape_of, tensor, type_of
+from niwaki.ir.dialects.tensor_op import get_int, shape_of, tensor
 from niwaki.ir.errors import UsageError
 
 STEP_COUNTER = "niwaki.step"
@@ -76,9 +76,8 @@ def _train_batch_norm(op: nn.BatchNormOp, moved: dict[SSAValue, SSAValue]) -> No
         (op.mean, batch.mean, momentum),
         (op.var, batch.var, unbiased),
     ):
-        element = type_of(running).element_type
-        kept = b.mul(moved.get(running, running), b.constant(1.0 - momentum, (), element))
-        moved[running] = b.add(kept, b.mul(value, b.constant(weight, (), element)))
+        kept = b.scale(moved.get(running, running), 1.0 - momentum)
+        moved[running] = b.add(kept, b.scale(value, weight))
     Rewriter.replace_op(op, [], [batch.y])
 
 
@@ -107,12 +106,11 @@ def _train_dropouts(block: Block) -> None:
 def _train_dropout(op: nn.DropoutOp, counter: SSAValue, number: int) -> None:
     """Inverted dropout: what is kept is scaled, so that inference needs nothing."""
     b = Builder.before(op)
-    element = type_of(op.x).element_type
     rate = op.rate.value.data
     seed = (get_int(op.properties, "seed") + _SEED_STRIDE * number) % 2**32
     mask = b.one(nn.RandomMaskOp.make(op.x, counter, rate=op.rate, seed=seed))
-    kept = b.mul(op.x, b.constant(1.0 / (1.0 - rate), (), element))
-    Rewriter.replace_op(op, [], [b.select(mask, kept, b.constant(0.0, (), element))])
+    kept = b.scale(op.x, 1.0 / (1.0 - rate))
+    Rewriter.replace_op(op, [], [b.select(mask, kept, b.number(0.0, kept))])
 
 
 def _at_return(block: Block) -> Builder:

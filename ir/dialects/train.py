@@ -57,7 +57,8 @@ class ParameterOp(Storage):
     `sha256`: the start of its content hash. `update`: the sizes of the leading box that this
     training step updates; absent = frozen. `source_permutation`: the stored array is the model
     file's, transposed by it (`numpy.transpose(file_array, source_permutation)`). `fixed`: no
-    scheme updates it, because it is a buffer of the model or was exported without a gradient.
+    scheme updates it, because it is a buffer of the model or was exported without a gradient
+    (running statistics are fixed too: only their batch norm moves them).
     """
 
     name = "train.parameter"
@@ -74,7 +75,6 @@ class ParameterOp(Storage):
 
     def verify_(self) -> None:
         box, shape = self.update_box, shape_of(self.value)
-        require(box is None or self.fixed is None, "a fixed parameter cannot be updated")
         if box is not None:
             require(
                 len(box) == len(shape)
@@ -135,7 +135,8 @@ class UpdateOp(IRDLOperation, ABC):
             isinstance(storage_of(parameter), ParameterOp), "only a train.parameter is updated"
         )
         _check_box(parameter, gradient)
-        require(type_of(lr) == tensor([], f32), "the learning rate must be an f32 scalar")
+        scalar = tensor([], type_of(parameter).element_type)
+        require(type_of(lr) == scalar, f"the learning rate must be a {scalar}")
         for state in self.operands[3:]:
             require(isinstance(storage_of(state), StateOp), "optimizer state must be train.state")
 
@@ -187,7 +188,7 @@ class AdamOp(UpdateOp):
     def verify_(self) -> None:
         super().verify_()
         for power in (self.power1, self.power2):
-            require(type_of(power) == tensor([], f32), "beta powers must be f32 scalars")
+            require(type_of(power) == type_of(self.lr), "beta powers must be like the learning rate")
 
 
 @irdl_op_definition

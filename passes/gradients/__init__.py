@@ -30,3 +30,6 @@ NOT_DIFFERENTIABLE: Mapping[type[Operation], str] = {
     nn.YieldOp: "it is made after gradients are taken",
 }
 """Operations without a rule, and why."""
+
+UNSUPPORTED = (nn.MaxPool2dGradOp, nn.FusedOp)
+"""Those among them whose gradient is not zero: an updated parameter must not pass through."""

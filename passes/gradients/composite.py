@@ -7,8 +7,8 @@ from xdsl.ir import Operation, SSAValue
 
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import get_int, shape_of
-from niwaki.passes.gradients.rule import Cotangents, Rule, number, scale, sum_to
+from niwaki.ir.dialects.tensor_op import get_int, shape_of, type_of
+from niwaki.passes.gradients.rule import Cotangents, Rule, sum_to
 
 
 def _softmax(b: Builder, op: nn.SoftmaxOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
@@ -29,22 +29,22 @@ def _cross_entropy(
     rows, classes = shape_of(op.x)
     p = b.softmax(op.x)
     if len(shape_of(op.target)) == 1:
-        difference = b.sub(p, b.one_hot(op.target, classes))
+        difference = b.sub(p, b.one_hot(op.target, classes, type_of(p).element_type))
     else:
         difference = b.sub(b.mul(p, b.reduce_sum(op.target, [1])), op.target)
-    return [b.mul(difference, scale(b, g, 1.0 / rows)), None]
+    return [b.mul(difference, b.scale(g, 1.0 / rows)), None]
 
 
 def _mse(b: Builder, op: nn.MseOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
     count = math.prod(shape_of(op.x))
-    dx = b.mul(b.sub(op.x, op.target), scale(b, g, 2.0 / count))
+    dx = b.mul(b.sub(op.x, op.target), b.scale(g, 2.0 / count))
     return [dx if needed[0] else None, b.neg(dx) if needed[1] else None]
 
 
 def _bce_with_logits(
     b: Builder, op: nn.BceWithLogitsOp, g: SSAValue, needed: Sequence[bool]
 ) -> Cotangents:
-    share = scale(b, g, 1.0 / math.prod(shape_of(op.x)))
+    share = b.scale(g, 1.0 / math.prod(shape_of(op.x)))
     dx = b.mul(b.sub(b.sigmoid(op.x), op.target), share) if needed[0] else None
     return [dx, b.mul(b.neg(op.x), share) if needed[1] else None]
 
@@ -52,7 +52,7 @@ def _bce_with_logits(
 def _batch_norm(b: Builder, op: nn.BatchNormOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
     """y = (x - mean) * inverse * gamma + beta, inverse = 1 / sqrt(var + epsilon)."""
     channels = shape_of(op.gamma)
-    inverse = b.rsqrt(b.add(op.var, number(b, op.epsilon.value.data, op.var)))
+    inverse = b.rsqrt(b.add(op.var, b.number(op.epsilon.value.data, op.var)))
     dx = b.mul(g, b.mul(op.gamma, inverse)) if needed[0] else None
     total = sum_to(b, g, channels) if needed[2] or needed[3] else None
     moment = dgamma = dmean = dvar = None
@@ -63,7 +63,7 @@ def _batch_norm(b: Builder, op: nn.BatchNormOp, g: SSAValue, needed: Sequence[bo
     if total is not None and needed[3]:
         dmean = b.neg(b.mul(total, b.mul(op.gamma, inverse)))
     if moment is not None and needed[4]:
-        dvar = scale(b, b.mul(b.mul(moment, op.gamma), b.mul(inverse, inverse)), -0.5)
+        dvar = b.scale(b.mul(b.mul(moment, op.gamma), b.mul(inverse, inverse)), -0.5)
     return [dx, dgamma, total if needed[2] else None, dmean, dvar]
 
 
@@ -75,13 +75,13 @@ def _batch_norm_train(
     dbeta = sum_to(b, g, channels)
     if not (needed[0] or needed[1]):
         return [None, None, dbeta]
-    inverse = b.rsqrt(b.add(op.var, number(b, op.epsilon.value.data, op.var)))
+    inverse = b.rsqrt(b.add(op.var, b.number(op.epsilon.value.data, op.var)))
     normalised = b.mul(b.sub(op.x, op.mean), inverse)
     dgamma = sum_to(b, b.mul(g, normalised), channels)
     dx = None
     if needed[0]:
         share = math.prod(channels) / math.prod(shape_of(op.x))
-        mean_part = b.add(scale(b, dbeta, share), b.mul(normalised, scale(b, dgamma, share)))
+        mean_part = b.add(b.scale(dbeta, share), b.mul(normalised, b.scale(dgamma, share)))
         dx = b.mul(b.sub(g, mean_part), b.mul(op.gamma, inverse))
     return [dx, dgamma if needed[1] else None, dbeta if needed[2] else None]
 

@@ -9,7 +9,7 @@ from xdsl.ir import Operation, SSAValue
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
-from niwaki.passes.gradients.rule import Cotangents, Rule, number, scale, sum_to
+from niwaki.passes.gradients.rule import Cotangents, Rule, sum_to
 
 UnaryRule: TypeAlias = Callable[[Builder, Any, SSAValue], SSAValue]
 """From the cotangent of the result to that of the operand."""
@@ -23,39 +23,39 @@ def _unary(rule: UnaryRule) -> Rule:
 
 
 def _exceeds(b: Builder, x: SSAValue, bound: float) -> SSAValue:
-    return b.compare(x, number(b, bound, x), "gt")
+    return b.compare(x, b.number(bound, x), "gt")
 
 
 def _inside(b: Builder, x: SSAValue, low: float, high: float) -> SSAValue:
-    return b.logical_and(_exceeds(b, x, low), b.compare(x, number(b, high, x), "lt"))
+    return b.logical_and(_exceeds(b, x, low), b.compare(x, b.number(high, x), "lt"))
 
 
 def _where(b: Builder, mask: SSAValue, g: SSAValue) -> SSAValue:
-    return b.select(mask, g, number(b, 0.0, g))
+    return b.select(mask, g, b.number(0.0, g))
 
 
 def _one_minus(b: Builder, x: SSAValue) -> SSAValue:
-    return b.sub(number(b, 1.0, x), x)
+    return b.sub(b.number(1.0, x), x)
 
 
 def _abs(b: Builder, op: nn.AbsOp, g: SSAValue) -> SSAValue:
-    negative = b.compare(op.x, number(b, 0.0, op.x), "lt")
+    negative = b.compare(op.x, b.number(0.0, op.x), "lt")
     return b.select(_exceeds(b, op.x, 0.0), g, _where(b, negative, b.neg(g)))
 
 
 def _rsqrt(b: Builder, op: nn.RsqrtOp, g: SSAValue) -> SSAValue:
-    return b.mul(scale(b, g, -0.5), b.mul(b.mul(op.y, op.y), op.y))
+    return b.mul(b.scale(g, -0.5), b.mul(b.mul(op.y, op.y), op.y))
 
 
 def _erf(b: Builder, op: nn.ErfOp, g: SSAValue) -> SSAValue:
     bell = b.exp(b.neg(b.mul(op.x, op.x)))
-    return b.mul(g, scale(b, bell, 2.0 / math.sqrt(math.pi)))
+    return b.mul(g, b.scale(bell, 2.0 / math.sqrt(math.pi)))
 
 
 def _leaky_relu(b: Builder, op: nn.LeakyReluOp, g: SSAValue) -> SSAValue:
     slope = op.slope.value.data
     source = op.y if slope >= 0 else op.x
-    return b.select(_exceeds(b, source, 0.0), g, scale(b, g, slope))
+    return b.select(_exceeds(b, source, 0.0), g, b.scale(g, slope))
 
 
 def _sigmoid(b: Builder, op: nn.SigmoidOp, g: SSAValue) -> SSAValue:
@@ -63,14 +63,14 @@ def _sigmoid(b: Builder, op: nn.SigmoidOp, g: SSAValue) -> SSAValue:
 
 
 def _hard_swish(b: Builder, op: nn.HardSwishOp, g: SSAValue) -> SSAValue:
-    slope = b.add(scale(b, op.x, 1.0 / 3.0), number(b, 0.5, op.x))
+    slope = b.add(b.scale(op.x, 1.0 / 3.0), b.number(0.5, op.x))
     inner = _where(b, _exceeds(b, op.x, -3.0), b.mul(g, slope))
     return b.select(_exceeds(b, op.x, 3.0), g, inner)
 
 
 def _silu(b: Builder, op: nn.SiluOp, g: SSAValue) -> SSAValue:
     s = b.sigmoid(op.x)
-    rest = b.add(b.mul(op.x, _one_minus(b, s)), number(b, 1.0, s))
+    rest = b.add(b.mul(op.x, _one_minus(b, s)), b.number(1.0, s))
     return b.mul(g, b.mul(s, rest))
 
 
@@ -81,21 +81,21 @@ def _gelu(b: Builder, op: nn.GeluOp, g: SSAValue) -> SSAValue:
 
 def _gelu_slope(b: Builder, x: SSAValue) -> SSAValue:
     """Phi(x) + x * phi(x)."""
-    one = number(b, 1.0, x)
-    cdf = scale(b, b.add(b.erf(scale(b, x, math.sqrt(0.5))), one), 0.5)
-    bell = b.exp(scale(b, b.mul(x, x), -0.5))
-    return b.add(cdf, b.mul(x, scale(b, bell, 1.0 / math.sqrt(2.0 * math.pi))))
+    one = b.number(1.0, x)
+    cdf = b.scale(b.add(b.erf(b.scale(x, math.sqrt(0.5))), one), 0.5)
+    bell = b.exp(b.scale(b.mul(x, x), -0.5))
+    return b.add(cdf, b.mul(x, b.scale(bell, 1.0 / math.sqrt(2.0 * math.pi))))
 
 
 def _gelu_tanh_slope(b: Builder, x: SSAValue) -> SSAValue:
     """The derivative of x / 2 * (1 + tanh(u)), u = sqrt(2 / pi) * (x + 0.044715 * x^3)."""
     factor, cubic = math.sqrt(2.0 / math.pi), 0.044715
-    one = number(b, 1.0, x)
+    one = b.number(1.0, x)
     square = b.mul(x, x)
-    t = b.tanh(b.mul(scale(b, x, factor), b.add(one, scale(b, square, cubic))))
-    du = b.add(number(b, factor, x), scale(b, square, 3.0 * factor * cubic))
+    t = b.tanh(b.mul(b.scale(x, factor), b.add(one, b.scale(square, cubic))))
+    du = b.add(b.number(factor, x), b.scale(square, 3.0 * factor * cubic))
     steep = b.mul(b.mul(x, du), _one_minus(b, b.mul(t, t)))
-    return scale(b, b.add(b.add(one, t), steep), 0.5)
+    return b.scale(b.add(b.add(one, t), steep), 0.5)
 
 
 def _summed(b: Builder, operands: Sequence[SSAValue], cotangents: Cotangents) -> Cotangents:
@@ -131,7 +131,7 @@ def _chosen(
     b: Builder, mask: SSAValue, g: SSAValue, operands: Sequence[SSAValue], needed: Sequence[bool]
 ) -> Cotangents:
     """The cotangents of two operands of which `mask` chose the first."""
-    zero = number(b, 0.0, g)
+    zero = b.number(0.0, g)
     da = b.select(mask, g, zero) if needed[0] else None
     db = b.select(mask, zero, g) if needed[1] else None
     return _summed(b, operands, [da, db])
@@ -160,7 +160,7 @@ RULES: Mapping[type[Operation], Rule] = {
     nn.AbsOp: _unary(_abs),
     nn.ExpOp: _unary(lambda b, op, g: b.mul(g, op.y)),
     nn.LogOp: _unary(lambda b, op, g: b.div(g, op.x)),
-    nn.SqrtOp: _unary(lambda b, op, g: b.div(scale(b, g, 0.5), op.y)),
+    nn.SqrtOp: _unary(lambda b, op, g: b.div(b.scale(g, 0.5), op.y)),
     nn.RsqrtOp: _unary(_rsqrt),
     nn.ErfOp: _unary(_erf),
     nn.ReluOp: _unary(lambda b, op, g: _where(b, _exceeds(b, op.y, 0.0), g)),
@@ -169,7 +169,7 @@ RULES: Mapping[type[Operation], Rule] = {
     nn.SigmoidOp: _unary(_sigmoid),
     nn.TanhOp: _unary(lambda b, op, g: b.mul(g, _one_minus(b, b.mul(op.y, op.y)))),
     nn.HardSigmoidOp: _unary(
-        lambda b, op, g: _where(b, _inside(b, op.y, 0.0, 1.0), scale(b, g, 1.0 / 6.0))
+        lambda b, op, g: _where(b, _inside(b, op.y, 0.0, 1.0), b.scale(g, 1.0 / 6.0))
     ),
     nn.HardSwishOp: _unary(_hard_swish),
     nn.SiluOp: _unary(_silu),

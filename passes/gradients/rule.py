@@ -7,7 +7,7 @@ from xdsl.ir import OpResult, SSAValue
 
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import train
-from niwaki.ir.dialects.tensor_op import shape_of, type_of
+from niwaki.ir.dialects.tensor_op import shape_of
 
 Cotangents: TypeAlias = Sequence[SSAValue | None]
 
@@ -17,16 +17,6 @@ Rule: TypeAlias = Callable[[Builder, Any, SSAValue, Sequence[bool]], Cotangents]
 `needed` tells for each operand whether its cotangent is wanted; None is returned for the others.
 Only the first result of an operation is differentiable.
 """
-
-
-def number(b: Builder, value: float, like: SSAValue) -> SSAValue:
-    """A scalar constant of the element type of `like`."""
-    return b.constant(value, (), type_of(like).element_type)
-
-
-def scale(b: Builder, x: SSAValue, factor: float) -> SSAValue:
-    """x * factor."""
-    return b.mul(x, number(b, factor, x))
 
 
 def sum_to(b: Builder, x: SSAValue, shape: Sequence[int]) -> SSAValue:

@@ -8,7 +8,7 @@ from xdsl.ir import Operation, SSAValue
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import get_int, get_ints, shape_of, type_of
-from niwaki.passes.gradients.rule import Cotangents, Rule, number, scale, sum_to
+from niwaki.passes.gradients.rule import Cotangents, Rule, sum_to
 
 
 def _reduce_sum(b: Builder, op: nn.ReduceSumOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
@@ -19,13 +19,13 @@ def _reduce_mean(
     b: Builder, op: nn.ReduceMeanOp, g: SSAValue, needed: Sequence[bool]
 ) -> Cotangents:
     count = math.prod(shape_of(op.x)) / math.prod(shape_of(op.y))
-    return [b.broadcast(scale(b, g, 1.0 / count), shape_of(op.x))]
+    return [b.broadcast(b.scale(g, 1.0 / count), shape_of(op.x))]
 
 
 def _reduce_max(b: Builder, op: nn.ReduceMaxOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
     largest = b.compare(op.x, op.y, "eq")
     count = b.reduce_sum(b.cast(largest, type_of(g).element_type), get_ints(op.properties, "axes"))
-    return [b.select(largest, b.div(g, count), number(b, 0.0, g))]
+    return [b.select(largest, b.div(g, count), b.number(0.0, g))]
 
 
 def _reshape(b: Builder, op: nn.ReshapeOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:

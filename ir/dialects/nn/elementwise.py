@@ -4,7 +4,7 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from xdsl.dialects.builtin import FloatAttr, IntegerType, StringAttr
+from xdsl.dialects.builtin import FloatAttr, IntegerType, StringAttr, f32, f64
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
@@ -215,7 +215,7 @@ class GeluOp(Unary):
         kind = attributes.get("approximate")
         require(
             isinstance(kind, StringAttr) and kind.data in ("none", "tanh"),
-            "'approximate' must be \"none\" or \"tanh\"",
+            '\'approximate\' must be "none" or "tanh"',
         )
         return super().infer(operands, attributes)
 
@@ -277,7 +277,7 @@ class SelectOp(Elementwise):
 
 @irdl_op_definition
 class CastOp(Unary):
-    """Converts i1 or i32 to the element type `to` (f32), exactly. Not differentiable."""
+    """Converts i1, i32 or f32 to the wider element type `to`, exactly. Not differentiable."""
 
     name = "nn.cast"
     to = prop_def(Attribute)
@@ -286,7 +286,11 @@ class CastOp(Unary):
     def infer(
         cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
     ) -> Sequence[Tensor]:
-        require(isinstance(operands[0].element_type, IntegerType), "the operand must be integer")
+        source = operands[0].element_type
+        require(
+            isinstance(source, IntegerType) or (source, attributes["to"]) == (f32, f64),
+            "the operand must be of integers (or f32, widened to f64)",
+        )
         return [tensor(operands[0].get_shape(), attributes["to"])]
 
 

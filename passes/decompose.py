@@ -1,0 +1,113 @@
+"""`decompose`: writes softmax, normalisation and losses as elementwise ops and reductions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
+
+from niwaki.ir.builder import Builder
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import get_int, shape_of, type_of
+from niwaki.passes.functions import functions
+
+Decomposition: TypeAlias = Callable[[Builder, Any], Sequence[SSAValue]]
+"""(builder, op) -> what replaces the results."""
+
+
+@dataclass(frozen=True)
+class DecomposePass(ModulePass):
+    """Composite operations become primitive ones, once gradients are taken."""
+
+    name = "decompose"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in functions(op):
+            for inner in function.body.block.ops:
+                decomposition = DECOMPOSITIONS.get(type(inner))
+                if decomposition is not None:
+                    values = decomposition(Builder.before(inner), inner)
+                    Rewriter.replace_op(inner, [], values)
+
+
+def _mean_of_all(b: Builder, x: SSAValue) -> SSAValue:
+    return b.reshape(b.reduce_mean(x, range(len(shape_of(x)))), ())
+
+
+def _per_channel_mean(b: Builder, x: SSAValue) -> SSAValue:
+    shape = shape_of(x)
+    return b.reshape(b.reduce_mean(x, range(len(shape) - 1)), shape[-1:])
+
+
+def _softmax(b: Builder, op: nn.SoftmaxOp) -> Sequence[SSAValue]:
+    axes = [get_int(op.properties, "axis")]
+    powers = b.exp(b.sub(op.x, b.reduce_max(op.x, axes)))
+    return [b.div(powers, b.reduce_sum(powers, axes))]
+
+
+def _log_softmax_of(b: Builder, x: SSAValue, axis: int) -> SSAValue:
+    shifted = b.sub(x, b.reduce_max(x, [axis]))
+    return b.sub(shifted, b.log(b.reduce_sum(b.exp(shifted), [axis])))
+
+
+def _log_softmax(b: Builder, op: nn.LogSoftmaxOp) -> Sequence[SSAValue]:
+    return [_log_softmax_of(b, op.x, get_int(op.properties, "axis"))]
+
+
+def _cross_entropy(b: Builder, op: nn.CrossEntropyOp) -> Sequence[SSAValue]:
+    rows, classes = shape_of(op.x)
+    labels = len(shape_of(op.target)) == 1
+    target = b.one_hot(op.target, classes, type_of(op.x).element_type) if labels else op.target
+    chosen = b.mul(target, _log_softmax_of(b, op.x, 1))
+    total = b.reshape(b.reduce_sum(chosen, [0, 1]), ())
+    return [b.mul(total, b.number(-1.0 / rows, total))]
+
+
+def _mse(b: Builder, op: nn.MseOp) -> Sequence[SSAValue]:
+    difference = b.sub(op.x, op.target)
+    return [_mean_of_all(b, b.mul(difference, difference))]
+
+
+def _bce_with_logits(b: Builder, op: nn.BceWithLogitsOp) -> Sequence[SSAValue]:
+    positive = b.max(op.x, b.number(0.0, op.x))
+    rest = b.softplus(b.neg(b.abs(op.x)))
+    return [_mean_of_all(b, b.add(b.sub(positive, b.mul(op.x, op.target)), rest))]
+
+
+def _normalised(
+    b: Builder, centred: SSAValue, var: SSAValue, op: nn.BatchNormOp | nn.BatchNormTrainOp
+) -> SSAValue:
+    inverse = b.rsqrt(b.add(var, b.number(op.epsilon.value.data, var)))
+    return b.add(b.mul(centred, b.mul(op.gamma, inverse)), op.beta)
+
+
+def _batch_norm(b: Builder, op: nn.BatchNormOp) -> Sequence[SSAValue]:
+    return [_normalised(b, b.sub(op.x, op.mean), op.var, op)]
+
+
+def _batch_norm_train(b: Builder, op: nn.BatchNormTrainOp) -> Sequence[SSAValue]:
+    """The variance as the mean of squared deviations: stable for means far from 0."""
+    mean = _per_channel_mean(b, op.x)
+    centred = b.sub(op.x, mean)
+    var = _per_channel_mean(b, b.mul(centred, centred))
+    return [_normalised(b, centred, var, op), mean, var]
+
+
+def _dropout(b: Builder, op: nn.DropoutOp) -> Sequence[SSAValue]:
+    return [op.x]
+
+
+DECOMPOSITIONS: Mapping[type[Operation], Decomposition] = {
+    nn.SoftmaxOp: _softmax,
+    nn.LogSoftmaxOp: _log_softmax,
+    nn.CrossEntropyOp: _cross_entropy,
+    nn.MseOp: _mse,
+    nn.BceWithLogitsOp: _bce_with_logits,
+    nn.BatchNormOp: _batch_norm,
+    nn.BatchNormTrainOp: _batch_norm_train,
+    nn.DropoutOp: _dropout,
+}
