@@ -15,8 +15,9 @@ from niwaki.ir.dtypes import dtype_of
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def _leading(x: Array, box: tuple[int, ...]) -> Array:
-    return x[tuple(slice(size) for size in box)]
+def _box(sizes: tuple[int, ...]) -> tuple[slice, ...]:
+    """The index of the leading box of `sizes`."""
+    return tuple(slice(size) for size in sizes)
 
 
 @register_impls
@@ -34,7 +35,7 @@ class TrainFunctions(InterpreterFunctions):
     def _write(self, target: SSAValue, whole: Array, value: Array) -> None:
         """Puts `value` into the leading box of a copy of `whole`, the value at step start."""
         written = np.array(whole)
-        _leading(written, value.shape)[...] = value
+        written[_box(value.shape)] = value
         self.state[train.storage_of(target).key] = written
 
     @impl(train.ParameterOp)
@@ -65,10 +66,11 @@ class TrainFunctions(InterpreterFunctions):
     def sgd(self, interpreter: Interpreter, op: train.SgdOp, args: PythonValues) -> PythonValues:
         whole, gradient, lr = args[:3]
         momentum = op.momentum.value.data
-        parameter = _leading(whole, gradient.shape)
+        box = _box(gradient.shape)
+        parameter = whole[box]
         step = gradient + op.weight_decay.value.data * parameter
         if op.velocity is not None:
-            velocity = momentum * _leading(args[3], gradient.shape) + step
+            velocity = momentum * args[3][box] + step
             self._write(op.velocity, args[3], velocity)
             step = step + momentum * velocity if op.nesterov.value.data else velocity
         self._write(op.parameter, whole, parameter - lr * step)
@@ -79,15 +81,14 @@ class TrainFunctions(InterpreterFunctions):
         whole, gradient, lr, mean, variance, power1, power2 = args
         beta1, beta2 = op.beta1.value.data, op.beta2.value.data
         decay = op.weight_decay.value.data
-        parameter = _leading(whole, gradient.shape)
+        box = _box(gradient.shape)
+        parameter = whole[box]
         if op.decoupled.value.data:
             parameter = parameter * (1 - lr * decay)
         else:
             gradient = gradient + decay * parameter
-        new_mean = beta1 * _leading(mean, gradient.shape) + (1 - beta1) * gradient
-        new_variance = (
-            beta2 * _leading(variance, gradient.shape) + (1 - beta2) * gradient * gradient
-        )
+        new_mean = beta1 * mean[box] + (1 - beta1) * gradient
+        new_variance = beta2 * variance[box] + (1 - beta2) * gradient * gradient
         root = np.sqrt(new_variance / (1 - power2)) + op.epsilon.value.data
         self._write(op.mean, mean, new_mean)
         self._write(op.variance, variance, new_variance)
