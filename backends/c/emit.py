@@ -1,0 +1,570 @@
+"""C99 text of kernels and of the programs that call them; it is C++ as well.
+
+Vectors are spelled out lane by lane. Integers have no sign at the kernel level: they are unsigned
+in C, where arithmetic wraps, and cast where an operation is signed. An index is an int32_t.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects import arith, func, math, memref, scf, vector
+from xdsl.dialects.builtin import (
+    Float32Type,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    MemRefType,
+    VectorType,
+)
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
+
+from niwaki.backends.c.aliasing import aliased_arguments
+from niwaki.backends.c.literals import C_TYPES, float_literal, unsigned_literal
+from niwaki.backends.c.names import comment_text, identifier
+from niwaki.backends.kernels.spec import buffer_bytes, element_bytes, strides_of
+from niwaki.ir.dialects import kernel, plan
+from niwaki.ir.dialects.tensor_op import get_int
+from niwaki.ir.errors import DoesNotFitError
+from niwaki.ir.lowered import EntryPoint
+
+PRELUDE = """\
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* a * b + c, rounded once where the core has the instruction. */
+#ifndef NIWAKI_FMA
+#if defined(FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA) || defined(__FMA__)
+#if defined(__GNUC__)
+#define NIWAKI_FMA(a, b, c) __builtin_fmaf((a), (b), (c))
+#else
+#define NIWAKI_FMA(a, b, c) fmaf((a), (b), (c))
+#endif
+#else
+#define NIWAKI_FMA(a, b, c) ((a) * (b) + (c))
+#endif
+#endif
+
+#if defined(__GNUC__)
+#define NIWAKI_RESTRICT __restrict
+#elif defined(__cplusplus)
+#define NIWAKI_RESTRICT
+#else
+#define NIWAKI_RESTRICT restrict
+#endif
+
+static inline int32_t niwaki_min(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int32_t niwaki_max(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+"""
+
+_OPERATORS: dict[type[Operation], str] = {
+    arith.AddfOp: "+",
+    arith.SubfOp: "-",
+    arith.MulfOp: "*",
+    arith.DivfOp: "/",
+    arith.AddiOp: "+",
+    arith.SubiOp: "-",
+    arith.MuliOp: "*",
+    arith.DivUIOp: "/",
+    arith.RemUIOp: "%",
+    arith.AndIOp: "&",
+    arith.OrIOp: "|",
+    arith.XOrIOp: "^",
+    arith.ShLIOp: "<<",
+    arith.ShRUIOp: ">>",
+}
+_CALLS: dict[type[Operation], str] = {
+    arith.MinSIOp: "niwaki_min",
+    arith.MaxSIOp: "niwaki_max",
+    math.FmaOp: "NIWAKI_FMA",
+    vector.FMAOp: "NIWAKI_FMA",
+    math.ExpOp: "expf",
+    math.LogOp: "logf",
+    math.SqrtOp: "sqrtf",
+    math.TanhOp: "tanhf",
+    math.ErfOp: "erff",
+    math.AbsFOp: "fabsf",
+}
+_COMPARISONS = {
+    "oeq": "==", "ogt": ">", "oge": ">=", "olt": "<", "ole": "<=",
+    "eq": "==", "ne": "!=", "slt": "<", "sle": "<=", "sgt": ">", "sge": ">=", "ult": "<",
+}  # fmt: skip
+_EFFECTS = memref.StoreOp | vector.StoreOp | scf.ForOp | scf.IfOp | scf.YieldOp | func.ReturnOp
+_PORT_NAMES = {"input": "in", "output": "out"}
+_MOST_BYTES = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class ConstantArray:
+    """A `const` array of the package that holds `bytes` bytes of the constants at `offset`."""
+
+    name: str
+    ctype: str
+    offset: int
+    bytes: int
+
+
+def emit_module(
+    kernels: Iterable[func.FuncOp],
+    programs: Sequence[plan.ProgramOp],
+    entries: Mapping[str, EntryPoint],
+    constants: Sequence[ConstantArray] = (),
+) -> str:
+    """C text: a static function `kernel_<name>` for each kernel, `run_<name>` for each program.
+
+    `run_<name>` takes arena, state, inputs, outputs as in `entries[name]`; `constants` is in order
+    of offset. Raises DoesNotFitError if a buffer is too large for 32-bit indices.
+    """
+    aliased = aliased_arguments(programs)
+    texts = [PRELUDE]
+    parameters: dict[str, list[str]] = {}
+    for function in kernels:
+        name = function.sym_name.data
+        called = name in aliased
+        emitter = _KernelEmitter(function, aliased[name] if called else None)
+        texts.append(emitter.text())
+        parameters[name] = emitter.parameter_types
+    for program in programs:
+        entry = entries[program.sym_name.data]
+        texts.append(_ProgramEmitter(program, entry, constants, parameters).text())
+    return "\n".join(texts)
+
+
+def _scalar_type(element: Attribute) -> str:
+    match element:
+        case Float32Type():
+            return "float"
+        case IndexType():
+            return "int32_t"
+        case IntegerType():
+            bits = element.width.data
+            return "int" if bits == 1 else f"uint{bits}_t"
+        case _:
+            raise NotImplementedError(f"no C type for {element}")
+
+
+def _element(kind: Attribute) -> Attribute:
+    return kind.element_type if isinstance(kind, VectorType) else kind
+
+
+def _lanes(kind: Attribute) -> int:
+    return kind.get_shape()[0] if isinstance(kind, VectorType) else 1
+
+
+class _KernelEmitter:
+    """One kernel function."""
+
+    def __init__(self, function: func.FuncOp, aliased: set[int] | None) -> None:
+        block = function.body.block
+        self._function = function
+        self._lines: list[str] = []
+        self._depth = 1
+        self._count = 0
+        self._texts: dict[SSAValue, tuple[str, ...]] = {}
+        """The C expression of each lane: a name, a literal or an inlined index expression."""
+        self._inlined: dict[SSAValue, str] = {}
+        """Index expressions that stand where they are used, without their parentheses."""
+        self._live = _live_operations(function)
+        written = {op.operands[1] for op in function.walk() if _is_store(op)}
+        self.parameter_types: list[str] = []
+        qualified: list[str] = []
+        for number, argument in enumerate(block.args):
+            kind = argument.type
+            assert isinstance(kind, MemRefType)
+            if buffer_bytes(kind) > _MOST_BYTES:
+                raise DoesNotFitError(
+                    f"a buffer of {buffer_bytes(kind)} bytes ({function.sym_name.data}): C targets "
+                    f"address at most {_MOST_BYTES}; use a smaller batch or model"
+                )
+            const = "" if argument in written else "const "
+            self.parameter_types.append(f"{const}{_scalar_type(kind.element_type)} *")
+            restrict = aliased is not None and number not in aliased
+            qualified.append(f"{self.parameter_types[-1]}{'NIWAKI_RESTRICT ' * restrict}a{number}")
+            self._texts[argument] = (f"a{number}",)
+        self._parameters = ", ".join(qualified)
+
+    def text(self) -> str:
+        """The function, with a comment that gives the types of its arguments."""
+        block = self._function.body.block
+        for argument in block.args:
+            if not any(use.operation in self._live for use in argument.uses):
+                self._line(f"(void){self._texts[argument][0]};")
+        self._block(block)
+        types = ", ".join(f"a{n} {_shape_text(a.type)}" for n, a in enumerate(block.args))
+        name = identifier(self._function.sym_name.data)
+        body = "\n".join(self._lines)
+        return (
+            f"/* {types} */\nstatic void kernel_{name}({self._parameters or 'void'})\n"
+            f"{{\n{body}\n}}\n"
+        )
+
+    def _line(self, text: str) -> None:
+        self._lines.append(f"{'    ' * self._depth}{text}")
+
+    def _fresh(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def _define(self, value: SSAValue, expressions: Sequence[str]) -> None:
+        """A named constant for each lane of `value`."""
+        ctype = _scalar_type(_element(value.type))
+        name = self._fresh("v")
+        names = _lane_names(name, len(expressions))
+        for lane, expression in zip(names, expressions, strict=True):
+            self._line(f"const {ctype} {lane} = {expression};")
+        self._texts[value] = names
+
+    def _whole(self, value: SSAValue) -> str:
+        """The expression of a scalar where nothing binds tighter."""
+        return self._inlined.get(value, self._texts[value][0])
+
+    def _block(self, block: Block) -> None:
+        for op in block.ops:
+            if op in self._live and not isinstance(op, scf.YieldOp | func.ReturnOp):
+                self._op(op)
+
+    def _op(self, op: Operation) -> None:
+        kind = type(op)
+        if kind in _OPERATORS:
+            self._binary(op, _OPERATORS[kind])
+        elif kind in _CALLS:
+            self._elementwise(op, lambda *x: f"{_CALLS[kind]}({', '.join(x)})")
+        elif kind in _HANDLERS:
+            _HANDLERS[kind](self, op)
+        else:
+            raise NotImplementedError(f"'{op.name}' is not part of the kernel level")
+
+    def _elementwise(self, op: Operation, expression: Callable[..., str]) -> None:
+        lanes = zip(*(self._texts[o] for o in op.operands), strict=True)
+        self._define(op.results[0], [expression(*texts) for texts in lanes])
+
+    def _binary(self, op: Operation, operator: str) -> None:
+        result = op.results[0]
+        element = _element(result.type)
+        if isinstance(element, IndexType) and result.has_one_use() and _is_stable(op):
+            a, b = (self._texts[o][0] for o in op.operands)
+            self._inlined[result] = _arithmetic(element, operator, a, b)
+            self._texts[result] = (f"({self._inlined[result]})",)
+        else:
+            self._elementwise(op, lambda a, b: _arithmetic(element, operator, a, b))
+
+    # --- values
+
+    def _constant(self, op: Operation) -> None:
+        assert isinstance(op, arith.ConstantOp)
+        value, kind = op.value, op.result.type
+        if isinstance(value, FloatAttr):
+            text = float_literal(value.value.data)
+        else:
+            assert isinstance(value, IntegerAttr)
+            number = value.value.data
+            if isinstance(kind, IntegerType) and kind.width.data > 1:
+                text = unsigned_literal(number, kind.width.data)
+            else:
+                text = str(abs(number) if isinstance(kind, IntegerType) else number)
+        self._texts[op.result] = (text,)
+
+    def _compare(self, op: Operation) -> None:
+        assert isinstance(op, kernel.CompareOp)
+        predicate, element = op.predicate.data, _element(op.lhs.type)
+        operator = _COMPARISONS[predicate]
+        if predicate == "ult" and isinstance(element, IndexType):
+            cast = "(uint32_t)"
+        elif predicate.startswith("s") and isinstance(element, IntegerType):
+            cast = f"(int{element.width.data}_t)"
+        else:
+            cast = ""
+        self._elementwise(op, lambda a, b: f"{cast}{a} {operator} {cast}{b}")
+
+    def _select(self, op: Operation) -> None:
+        self._elementwise(op, lambda mask, a, b: f"{mask} ? {a} : {b}")
+
+    def _negate(self, op: Operation) -> None:
+        self._elementwise(op, lambda x: f"-{x}")
+
+    def _index_cast(self, op: Operation) -> None:
+        source, result = op.operands[0].type, op.results[0].type
+        assert not isinstance(source, VectorType)
+        if isinstance(result, IndexType):
+            assert isinstance(source, IntegerType)
+            bits = source.width.data
+            cast = "-" if bits == 1 else "(int32_t)" if bits == 32 else f"(int32_t)(int{bits}_t)"
+            self._elementwise(op, lambda x: f"{cast}{x}")
+        else:
+            self._elementwise(op, lambda x: _truncate(result, x))
+
+    def _extend(self, op: Operation) -> None:
+        ctype = _scalar_type(_element(op.results[0].type))
+        self._elementwise(op, lambda x: f"({ctype}){x}")
+
+    def _narrow(self, op: Operation) -> None:
+        result = _element(op.results[0].type)
+        self._elementwise(op, lambda x: _truncate(result, x))
+
+    def _to_float(self, op: Operation) -> None:
+        source = _element(op.operands[0].type)
+        assert isinstance(source, IntegerType)
+        self._elementwise(op, lambda x: f"(float)(int{source.width.data}_t){x}")
+
+    # --- vectors
+
+    def _broadcast(self, op: Operation) -> None:
+        assert isinstance(op, vector.BroadcastOp)
+        self._texts[op.vector] = self._texts[op.source] * _lanes(op.vector.type)
+
+    def _extract(self, op: Operation) -> None:
+        assert isinstance(op, vector.ExtractOp)
+        lane = int(op.static_position.get_values()[0])
+        self._texts[op.result] = (self._texts[op.vector][lane],)
+
+    def _reduction(self, op: Operation) -> None:
+        assert isinstance(op, vector.ReductionOp)
+        texts = list(self._texts[op.vector])
+        combine = "{} + {}" if op.kind.data.value == "add" else "fmaxf({}, {})"
+        while len(texts) > 1:
+            pairs = [combine.format(*texts[i : i + 2]) for i in range(0, len(texts) - 1, 2)]
+            if "+" in combine:
+                pairs = [f"({p})" for p in pairs]
+            texts = pairs + texts[len(pairs) * 2 :]
+        self._define(op.dest, texts)
+
+    def _bitcast(self, op: Operation) -> None:
+        """Between bytes and their bits, the lowest bit first."""
+        source, result = op.operands[0], op.results[0]
+        texts = self._texts[source]
+        if _scalar_type(_element(source.type)) == "int":
+            bytes_ = [texts[i : i + 8] for i in range(0, len(texts), 8)]
+            bits = [" | ".join(f"({t} << {k})" for k, t in enumerate(b)) for b in bytes_]
+            self._define(result, [f"(uint8_t)({b})" for b in bits])
+        else:
+            self._define(result, [f"({t} >> {k}) & 1" for t in texts for k in range(8)])
+
+    # --- memory
+
+    def _address(self, ref: SSAValue, indices: Sequence[SSAValue], lane: int = 0) -> str:
+        assert isinstance(ref.type, MemRefType)
+        terms: list[str] = []
+        constant = lane
+        for value, stride in zip(indices, strides_of(ref.type), strict=True):
+            known = _known(value)
+            if known is not None:
+                constant += known * stride
+            elif stride == 1:
+                terms.append(self._whole(value))
+            else:
+                terms.append(f"{self._texts[value][0]} * {stride}")
+        place = " + ".join(terms)
+        if not terms:
+            place = str(constant)
+        elif constant:
+            place += f" {'-' if constant < 0 else '+'} {abs(constant)}"
+        return f"{self._texts[ref][0]}[{place}]"
+
+    def _load(self, op: Operation) -> None:
+        ref, *indices = op.operands
+        result = op.results[0]
+        lanes = range(_lanes(result.type))
+        self._define(result, [self._address(ref, indices, lane) for lane in lanes])
+
+    def _store(self, op: Operation) -> None:
+        value, ref, *indices = op.operands
+        for lane, text in enumerate(self._texts[value]):
+            self._line(f"{self._address(ref, indices, lane)} = {text};")
+
+    # --- control flow
+
+    def _for(self, op: Operation) -> None:
+        assert isinstance(op, scf.ForOp)
+        block = op.body.block
+        induction, *carried = block.args
+        for argument, first, result in zip(carried, op.iter_args, op.results, strict=True):
+            ctype = _scalar_type(_element(argument.type))
+            names = _lane_names(self._fresh("c"), _lanes(argument.type))
+            for name, text in zip(names, self._texts[first], strict=True):
+                self._line(f"{ctype} {name} = {text};")
+            self._texts[argument] = self._texts[result] = names
+        counter = self._fresh("i")
+        self._texts[induction] = (counter,)
+        start, stop, step = (self._whole(v) for v in (op.lb, op.ub, op.step))
+        advance = f"++{counter}" if step == "1" else f"{counter} += {step}"
+        self._line(f"for (int32_t {counter} = {start}; {counter} < {stop}; {advance}) {{")
+        self._depth += 1
+        self._block(block)
+        terminator = block.last_op
+        assert isinstance(terminator, scf.YieldOp)
+        self._assign(carried, terminator.operands)
+        self._depth -= 1
+        self._line("}")
+        for result in op.results:
+            if not any(use.operation in self._live for use in result.uses):
+                for name in self._texts[result]:
+                    self._line(f"(void){name};")
+
+    def _assign(self, carried: Sequence[SSAValue], values: Sequence[SSAValue]) -> None:
+        """Gives the carried variables their next values, all at once."""
+        names = [name for a in carried for name in self._texts[a]]
+        texts = [text for v in values for text in self._texts[v]]
+        types = [_scalar_type(_element(a.type)) for a in carried for _ in self._texts[a]]
+        mutable = set(names)
+        moved: list[str] = []
+        for name, text, ctype in zip(names, texts, types, strict=True):
+            if text in mutable and text != name:
+                copy = self._fresh("t")
+                self._line(f"const {ctype} {copy} = {text};")
+                text = copy
+            moved.append(text)
+        for name, text in zip(names, moved, strict=True):
+            if name != text:
+                self._line(f"{name} = {text};")
+
+    def _if(self, op: Operation) -> None:
+        assert isinstance(op, scf.IfOp)
+        self._line(f"if ({self._texts[op.cond][0]}) {{")
+        self._depth += 1
+        self._block(op.true_region.block)
+        self._depth -= 1
+        self._line("}")
+
+
+_HANDLERS: dict[type[Operation], Callable[[_KernelEmitter, Operation], None]] = {
+    arith.ConstantOp: _KernelEmitter._constant,  # pyright: ignore[reportPrivateUsage]
+    arith.IndexCastOp: _KernelEmitter._index_cast,  # pyright: ignore[reportPrivateUsage]
+    arith.ExtUIOp: _KernelEmitter._extend,  # pyright: ignore[reportPrivateUsage]
+    arith.TruncIOp: _KernelEmitter._narrow,  # pyright: ignore[reportPrivateUsage]
+    arith.SIToFPOp: _KernelEmitter._to_float,  # pyright: ignore[reportPrivateUsage]
+    arith.NegfOp: _KernelEmitter._negate,  # pyright: ignore[reportPrivateUsage]
+    kernel.CompareOp: _KernelEmitter._compare,  # pyright: ignore[reportPrivateUsage]
+    kernel.SelectOp: _KernelEmitter._select,  # pyright: ignore[reportPrivateUsage]
+    vector.BroadcastOp: _KernelEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
+    vector.ExtractOp: _KernelEmitter._extract,  # pyright: ignore[reportPrivateUsage]
+    vector.ReductionOp: _KernelEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
+    vector.BitcastOp: _KernelEmitter._bitcast,  # pyright: ignore[reportPrivateUsage]
+    memref.LoadOp: _KernelEmitter._load,  # pyright: ignore[reportPrivateUsage]
+    vector.LoadOp: _KernelEmitter._load,  # pyright: ignore[reportPrivateUsage]
+    memref.StoreOp: _KernelEmitter._store,  # pyright: ignore[reportPrivateUsage]
+    vector.StoreOp: _KernelEmitter._store,  # pyright: ignore[reportPrivateUsage]
+    scf.ForOp: _KernelEmitter._for,  # pyright: ignore[reportPrivateUsage]
+    scf.IfOp: _KernelEmitter._if,  # pyright: ignore[reportPrivateUsage]
+}
+
+
+def _is_store(op: Operation) -> bool:
+    return isinstance(op, memref.StoreOp | vector.StoreOp)
+
+
+def _live_operations(function: func.FuncOp) -> set[Operation]:
+    """Operations with an effect, and those whose results one of these needs.
+
+    The others are left out: C compilers warn about variables that nothing reads.
+    """
+    live: set[Operation] = set()
+    for op in reversed(list(function.body.walk())):
+        if isinstance(op, _EFFECTS) or any(u.operation in live for r in op.results for u in r.uses):
+            live.add(op)
+    return live
+
+
+def _is_stable(op: Operation) -> bool:
+    """Whether the operands keep their values: a loop-carried variable does not."""
+    return not any(isinstance(v, BlockArgument) and v.index > 0 for v in op.operands)
+
+
+def _known(value: SSAValue) -> int | None:
+    owner = value.owner
+    if not isinstance(owner, arith.ConstantOp) or not isinstance(owner.value, IntegerAttr):
+        return None
+    return owner.value.value.data
+
+
+def _lane_names(name: str, lanes: int) -> tuple[str, ...]:
+    return (name,) if lanes == 1 else tuple(f"{name}_{lane}" for lane in range(lanes))
+
+
+def _arithmetic(element: Attribute, operator: str, a: str, b: str) -> str:
+    if isinstance(element, IndexType) and operator in "/%":
+        # Both are >= 0; unsigned division by a constant is cheaper.
+        return f"(int32_t)((uint32_t){a} {operator} (uint32_t){b})"
+    if isinstance(element, IntegerType) and 1 < element.width.data < 32:
+        # C computes in int: only the unsigned type of that width wraps.
+        return f"(uint{element.width.data}_t)((uint32_t){a} {operator} (uint32_t){b})"
+    return f"{a} {operator} {b}"
+
+
+def _truncate(result: Attribute, text: str) -> str:
+    ctype = _scalar_type(result)
+    return f"(int)({text} & 1)" if ctype == "int" else f"({ctype}){text}"
+
+
+def _shape_text(kind: Attribute) -> str:
+    assert isinstance(kind, MemRefType)
+    sizes = "x".join(map(str, kind.get_shape()))
+    return f"{_scalar_type(kind.element_type)}[{sizes or 1}]"
+
+
+class _ProgramEmitter:
+    """One entry point: its kernel calls, in order."""
+
+    def __init__(
+        self,
+        program: plan.ProgramOp,
+        entry: EntryPoint,
+        constants: Sequence[ConstantArray],
+        parameters: Mapping[str, list[str]],
+    ) -> None:
+        self._program = program
+        self._entry = entry
+        self._constants = constants
+        self._offsets = [c.offset for c in constants]
+        self._parameters = parameters
+
+    def text(self) -> str:
+        """The function."""
+        lines: list[str] = []
+        calls = [op for op in self._program.body.block.ops if isinstance(op, plan.CallOp)]
+        for number, call in enumerate(calls):
+            if number < len(self._entry.calls):
+                lines.append(f"    /* {comment_text(self._entry.calls[number].location)} */")
+            name = call.kernel.string_value()
+            types = self._parameters[name]
+            arguments = ",\n        ".join(
+                self._pointer(a, t) for a, t in zip(call.arguments, types, strict=True)
+            )
+            lines.append(f"    kernel_{identifier(name)}(\n        {arguments});")
+        inputs = [f"const {C_TYPES[p.dtype]} *in{n}" for n, p in enumerate(self._entry.inputs)]
+        outputs = [f"{C_TYPES[p.dtype]} *out{n}" for n, p in enumerate(self._entry.outputs)]
+        parameters = ["unsigned char *arena", "unsigned char *state", *inputs, *outputs]
+        unused = [f"    (void){p.rsplit('*', 1)[1]};" for p in parameters]
+        name = identifier(self._entry.name)
+        body = "\n".join([*unused, *lines])
+        return f"static void run_{name}(\n    {', '.join(parameters)})\n{{\n{body}\n}}\n"
+
+    def _pointer(self, view: SSAValue, ctype: str) -> str:
+        """The address of a view as a pointer of the kernel's parameter type."""
+        op = view.owner
+        assert isinstance(op, plan.ViewOp)
+        assert isinstance(op.view.type, MemRefType)
+        space, offset = op.space.data, get_int(op.properties, "offset")
+        if space in ("arena", "state"):
+            return f"({ctype})(void *)({space} + {offset})"
+        size = element_bytes(op.view.type.element_type)
+        if space == "constants":
+            array = self._constants[bisect_right(self._offsets, offset) - 1]
+            assert offset < array.offset + array.bytes, "a view outside the constants"
+            base, base_type, offset = array.name, array.ctype, offset - array.offset
+        else:
+            ports = self._entry.inputs if space == "input" else self._entry.outputs
+            number = get_int(op.properties, "index")
+            base, base_type = f"{_PORT_NAMES[space]}{number}", C_TYPES[ports[number].dtype]
+        assert offset % size == 0
+        place = f"{base} + {offset // size}" if offset else base
+        return place if base_type in ctype.split() else f"({ctype})({place})"
