@@ -37,6 +37,14 @@ class WeightStore(Mapping[str, Array]):
         self._hashes[name] = digest
         return digest
 
+    def replace(self, name: str, array: Array) -> str:
+        """Stores `array` in place of the content of `name`; returns the new content hash.
+
+        Raises KeyError if there is no such name.
+        """
+        del self._arrays[name], self._hashes[name]
+        return self.add(name, array)
+
     def hash(self, name: str) -> str:
         """The content hash of `name`."""
         return self._hashes[name]

@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Self, TypeAlias, cast
 
 from xdsl.dialects.builtin import (
+    AnyFloat,
     BoolAttr,
     DenseArrayBase,
     FloatAttr,
     IntegerAttr,
+    IntegerType,
     StringAttr,
     TensorType,
     f32,
@@ -78,6 +81,15 @@ def get_int(attributes: Mapping[str, Attribute], name: str) -> int:
     return attribute.value.data
 
 
+def tensor_bytes(tensor_type: Tensor) -> int:
+    """Bytes in memory; masks (i1) take a bit per element, each last-dimension row whole bytes."""
+    shape = tensor_type.get_shape()
+    if tensor_type.element_type != i1:
+        return prod(shape) * cast(AnyFloat | IntegerType, tensor_type.element_type).size
+    *rows, row = shape or (1,)
+    return prod(rows) * ((row + 7) // 8)
+
+
 def require(condition: bool, message: str) -> None:
     """VerifyException with `message` unless `condition`."""
     if not condition:
@@ -132,11 +144,11 @@ class TensorOp(IRDLOperation, ABC):
 
 
 __all__ = [
-    "f32",
     "AttributeValue",
     "Tensor",
     "TensorOp",
     "broadcast_shapes",
+    "f32",
     "get_int",
     "get_ints",
     "i1",
@@ -145,6 +157,7 @@ __all__ = [
     "require",
     "shape_of",
     "tensor",
+    "tensor_bytes",
     "to_attribute",
     "type_of",
 ]

@@ -1,0 +1,94 @@
+"""`canonicalize`: local simplifications, until none applies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block, Operation, OpResult, SSAValue
+from xdsl.passes import ModulePass
+
+from niwaki.ir.builder import Builder, Value
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import TensorOp
+from niwaki.passes import elementwise_rules, shape_rules
+
+Rule: TypeAlias = Callable[[Any, Builder], Value | None]
+
+_RULES: dict[type[Operation], Rule] = {
+    nn.ReshapeOp: shape_rules.simplify_reshape,
+    nn.BroadcastOp: shape_rules.simplify_broadcast,
+    nn.TransposeOp: shape_rules.simplify_transpose,
+    nn.PadOp: shape_rules.simplify_pad,
+    nn.SliceOp: shape_rules.simplify_slice,
+    nn.ConcatOp: shape_rules.simplify_concat,
+    nn.ReduceSumOp: shape_rules.simplify_reduction,
+    nn.ReduceMeanOp: shape_rules.simplify_reduction,
+    nn.ReduceMaxOp: shape_rules.simplify_reduction,
+    nn.Conv2dOp: shape_rules.fold_pad_into_conv2d,
+    nn.AddOp: elementwise_rules.simplify_add,
+    nn.SubOp: elementwise_rules.simplify_sub,
+    nn.MulOp: elementwise_rules.simplify_mul,
+    nn.DivOp: elementwise_rules.simplify_div,
+    nn.NegOp: elementwise_rules.simplify_neg,
+    nn.SelectOp: elementwise_rules.simplify_select,
+    nn.ReluOp: elementwise_rules.simplify_relu,
+    nn.Relu6Op: elementwise_rules.simplify_relu6,
+    nn.MaxOp: elementwise_rules.simplify_max,
+    nn.MinOp: elementwise_rules.simplify_min,
+}
+
+
+@dataclass(frozen=True)
+class CanonicalizePass(ModulePass):
+    """Drops operations that change nothing, merges chains, and erases what becomes unused.
+
+    No rewrite changes a result, but for the order of summation when a sum of sums becomes one.
+    """
+
+    name = "canonicalize"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.body.block.ops:
+            if isinstance(function, FuncOp):
+                for block in function.body.blocks:
+                    _canonicalize(block)
+
+
+def _canonicalize(block: Block) -> None:
+    # An ordered set used as a stack: the first operation of the block is on top.
+    worklist: dict[Operation, None] = dict.fromkeys(reversed(list(block.ops)))
+    while worklist:
+        op, _ = worklist.popitem()
+        if op.parent is None or not isinstance(op, TensorOp):
+            continue
+        if not any(r.first_use for r in op.results):
+            _erase(op, worklist)
+            continue
+        value = _simplified(op)
+        if value is None:
+            continue
+        worklist.update((use.operation, None) for use in op.results[0].uses)
+        op.results[0].replace_all_uses_with(value)
+        if isinstance(value, OpResult):
+            worklist[value.op] = None
+        _erase(op, worklist)
+
+
+def _simplified(op: TensorOp) -> Value | None:
+    builder = Builder.before(op)
+    rule = _RULES.get(type(op))
+    value = None if rule is None else rule(op, builder)
+    if value is None and isinstance(op, nn.Elementwise):
+        value = elementwise_rules.drop_broadcasts(op, builder)
+    return value
+
+
+def _erase(op: Operation, worklist: dict[Operation, None]) -> None:
+    """Erases the unused `op`; its operands' producers may have become unused."""
+    producers: list[SSAValue] = list(op.operands)
+    op.detach()
+    op.erase()
+    worklist.update((v.op, None) for v in producers if isinstance(v, OpResult))

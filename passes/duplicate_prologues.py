@@ -1,0 +1,68 @@
+"""Gives a reduction its own copy of a cheap elementwise operand that others read as well.
+
+The copy becomes part of the reduction's kernel; without it the whole operand would be written to
+memory and read back (the variance of a batch norm, for one).
+"""
+
+from xdsl.ir import Block, Operation, OpResult, SSAValue
+
+from niwaki.ir.builder import Builder
+from niwaki.ir.dialects import nn, train
+from niwaki.ir.dialects.tensor_op import shape_of, tensor_bytes, type_of
+from niwaki.passes.dependences import is_fusable_elementwise
+
+_TRANSCENDENTAL = (
+    nn.ExpOp, nn.LogOp, nn.SqrtOp, nn.RsqrtOp, nn.ErfOp, nn.SigmoidOp, nn.TanhOp, nn.SiluOp,
+    nn.SoftplusOp, nn.GeluOp,
+)  # fmt: skip
+
+
+def duplicate_prologues(block: Block) -> None:
+    """Copies operations whose operands are in memory anyway and take no more of it."""
+    for op in list(block.ops):
+        if isinstance(op, nn.Reduction):
+            _duplicate(op)
+
+
+def _duplicate(reduction: nn.Reduction) -> None:
+    shape = shape_of(reduction.x)
+    pending: list[Operation] = [reduction]
+    while pending:
+        consumer = pending.pop()
+        for operand in dict.fromkeys(consumer.operands):
+            producer = operand.op if isinstance(operand, OpResult) else None
+            if producer is None or not _is_prologue(producer, shape):
+                continue
+            if all(use.operation is consumer for use in operand.uses):
+                pending.append(producer)
+            elif _is_worth_copying(producer, shape):
+                copy = Builder.before(consumer).insert(producer.clone())
+                copy.location = producer.location
+                consumer.operands = [
+                    copy.results[0] if o is operand else o for o in consumer.operands
+                ]
+
+
+def _is_prologue(op: Operation, shape: tuple[int, ...]) -> bool:
+    return is_fusable_elementwise(op) and shape_of(op.results[0]) == shape
+
+
+def _is_worth_copying(op: Operation, shape: tuple[int, ...]) -> bool:
+    if isinstance(op, _TRANSCENDENTAL) or not all(_is_in_memory(o, shape) for o in op.operands):
+        return False
+    activations = [o for o in op.operands if not _is_kept_anyway(o)]
+    read = sum(tensor_bytes(type_of(o)) for o in activations if shape_of(o) == shape)
+    return read <= tensor_bytes(type_of(op.results[0]))
+
+
+def _is_kept_anyway(value: SSAValue) -> bool:
+    return not isinstance(value, OpResult) or isinstance(value.op, train.Storage | nn.ConstantOp)
+
+
+def _is_in_memory(value: SSAValue, shape: tuple[int, ...]) -> bool:
+    """Whether no fusion of elementwise operations of `shape` could keep `value` in registers."""
+    return (
+        _is_kept_anyway(value)
+        or shape_of(value) != shape
+        or not all(_is_prologue(use.operation, shape) for use in value.uses)
+    )
