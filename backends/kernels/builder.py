@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     MemRefType,
+    UnrealizedConversionCastOp,
     VectorType,
     f32,
     i1,
@@ -183,17 +184,41 @@ class KernelBuilder:
 
         self.loop(start, stop, step, run)
 
-    def when(self, condition: Value, body: Callable[[], None]) -> None:
-        """if condition: body()."""
-        inner = Block()
-        outer = self._point
+    def nest(self, sizes: Sequence[int], body: Callable[[list[Index]], None]) -> None:
+        """body(indices) for every index of the shape `sizes`, row-major."""
+
+        def level(indices: list[Index]) -> None:
+            if len(indices) == len(sizes):
+                body(indices)
+            elif sizes[len(indices)] == 1:
+                level([*indices, 0])
+            else:
+                self.each(0, sizes[len(indices)], 1, lambda i: level([*indices, i]))
+
+        level([])
+
+    def choose(
+        self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None]
+    ) -> None:
+        """if condition: then() else: otherwise()."""
+        regions = [self._region(then), self._region(otherwise)]
+        self._insert(scf.IfOp(condition, [], *regions))
+
+    def _region(self, body: Callable[[], None]) -> Region:
+        inner, outer = Block(), self._point
         self._point = InsertPoint.at_end(inner)
         body()
         self._insert(scf.YieldOp())
         self._point = outer
-        self._insert(scf.IfOp(condition, [], Region(inner)))
+        return Region(inner)
 
     # --- memory
+
+    def view(self, ref: Value, kind: MemRefType) -> Value:
+        """The same memory under another shape, strides or element type."""
+        if ref.type == kind:
+            return ref
+        return self._one(UnrealizedConversionCastOp.create(operands=[ref], result_types=[kind]))
 
     def load(self, ref: Value, indices: Sequence[Index], lanes: int = 1) -> Value:
         """One element, or `lanes` of them, contiguous along the last dimension."""

@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     MemRefType,
+    UnrealizedConversionCastOp,
     VectorType,
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
@@ -236,6 +237,9 @@ class _FunctionEmitter:
         else:
             self._cast(op, "sext" if bits[0] < bits[1] else "trunc")
 
+    def _view(self, op: Operation) -> None:
+        self._names[op.results[0]] = self._use(op.operands[0])
+
     def _constant(self, op: Operation) -> None:
         assert isinstance(op, arith.ConstantOp)
         value = op.value
@@ -393,16 +397,18 @@ class _FunctionEmitter:
 
     def _if(self, op: Operation) -> None:
         assert isinstance(op, scf.IfOp)
-        then, done = self._fresh("then"), self._fresh("done")
-        self._line(f"br {self._typed(op.cond)}, label %{then}, label %{done}")
-        self._start(then)
-        self.block(op.true_region.block)
-        self._line(f"br label %{done}")
+        then, otherwise, done = (self._fresh(p) for p in ("then", "else", "done"))
+        self._line(f"br {self._typed(op.cond)}, label %{then}, label %{otherwise}")
+        for label, region in ((then, op.true_region), (otherwise, op.false_region)):
+            self._start(label)
+            self.block(region.block)
+            self._line(f"br label %{done}")
         self._start(done)
 
 
 _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] = {
     arith.ConstantOp: _FunctionEmitter._constant,  # pyright: ignore[reportPrivateUsage]
+    UnrealizedConversionCastOp: _FunctionEmitter._view,  # pyright: ignore[reportPrivateUsage]
     arith.IndexCastOp: _FunctionEmitter._index_cast,  # pyright: ignore[reportPrivateUsage]
     kernel.CompareOp: _FunctionEmitter._compare,  # pyright: ignore[reportPrivateUsage]
     kernel.SelectOp: _FunctionEmitter._select,  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,78 @@
+"""Which kernel computes a contraction, and matrix products."""
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import MemRefType
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Operation
+
+from niwaki.backends.kernels import convolution, depthwise, filter_gradient
+from niwaki.backends.kernels.builder import Index, Value
+from niwaki.backends.kernels.operands import Contraction
+from niwaki.backends.kernels.pointwise import Group
+from niwaki.backends.kernels.product import (
+    Matrix,
+    Sum,
+    multiply_dots,
+    multiply_outer,
+    transpose,
+    use_dots,
+)
+from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.targets import Target
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import shape_of
+
+
+def select_contraction(
+    op: Operation,
+    operands: Sequence[MemRefType],
+    results: Sequence[MemRefType],
+    target: Target,
+) -> KernelSpec:
+    """The kernel of a convolution, one of its cotangents, or a matrix product, with epilogue."""
+    anchor = Group.of(op).anchor
+    contraction = Contraction(op, tuple(operands), tuple(results), target)
+    if isinstance(anchor, nn.MatmulOp):
+        return _matmul(anchor, contraction)
+    if isinstance(anchor, nn.Conv2dDwOp):
+        x = shape_of(anchor.x)
+        if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
+            return depthwise.select_filter_gradient(anchor, contraction)
+        return filter_gradient.select(anchor, contraction)
+    assert isinstance(anchor, nn.Conv2dOp | nn.Conv2dDxOp)
+    w = shape_of(anchor.w)
+    if anchor.window.groups == w[0] and w[3] == 1:
+        return depthwise.select_gather(anchor, contraction)
+    return convolution.select(anchor, contraction)
+
+
+def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
+    a_shape, b_shape = shape_of(anchor.a), shape_of(anchor.b)
+    transpose_a = bool(anchor.transpose_a.value.data)
+    transpose_b = bool(anchor.transpose_b.value.data)
+    rows, columns = shape_of(anchor.y)
+    length = a_shape[0] if transpose_a else a_shape[1]
+    target = contraction.target
+    by_dots = transpose_b and not transpose_a and use_dots(rows, length, target)
+    workspace = 4 * columns * length if transpose_b and not by_dots else 0
+
+    def build(name: str) -> FuncOp:
+        k, refs = contraction.begin(name, workspace)
+
+        def put(row: Index, column: Index, lanes: int, value: Value) -> None:
+            refs.pointwise.emit(k, [row, column], lanes, value)
+
+        a = Matrix(refs.anchor[0], 0, 1 if transpose_a else length)
+        b = Matrix(refs.anchor[1], 0, length if transpose_b else 1)
+        if by_dots:
+            multiply_dots(k, target, a, b, rows, columns, length, put)
+            return k.finish()
+        if transpose_b:
+            assert refs.scratch is not None
+            b = transpose(k, b, columns, length, refs.scratch, 0)
+        sums = [Sum(length, a_shape[1] if transpose_a else 1, columns)]
+        multiply_outer(k, target, a, b, rows, columns, sums, put)
+        return k.finish()
+
+    return contraction.spec(workspace, 2 * rows * columns * length, build)

@@ -1,0 +1,403 @@
+"""Convolution forward and the cotangent of its input, as matrix products over gathered rows.
+
+A row of A holds the inputs of one output position, tap after tap; B holds the filter. A 1x1
+convolution of stride 1 reads the input in place; otherwise a tile's rows are gathered into
+scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from xdsl.dialects.builtin import MemRefType
+from xdsl.dialects.func import FuncOp
+
+from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
+from niwaki.backends.kernels.operands import Contraction, References, collapsed
+from niwaki.backends.kernels.pointwise import each_block
+from niwaki.backends.kernels.product import (
+    Matrix,
+    Put,
+    Sum,
+    dots,
+    multiply_dots,
+    multiply_outer,
+    outer_tile,
+    transpose,
+    use_dots,
+)
+from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, panels, tile_rows
+from niwaki.backends.targets import Target
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import shape_of
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One grid of output positions with its taps: forward has one, dX one per stride phase."""
+
+    rows: Gather
+    columns: Gather
+
+    @property
+    def count(self) -> int:
+        """Number of taps."""
+        return self.rows.count * self.columns.count
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A gathering convolution: what is read, what is written, and the filter's strides."""
+
+    batch: int
+    in_size: tuple[int, int]
+    in_channels: int
+    """Of the gathered tensor, all groups."""
+    out_size: tuple[int, int]
+    out_channels: int
+    groups: int
+    kernel: tuple[int, int]
+    forward: bool
+    phases: tuple[_Phase, ...]
+
+    @property
+    def depth(self) -> int:
+        """Gathered channels per group."""
+        return self.in_channels // self.groups
+
+    @property
+    def width(self) -> int:
+        """Written channels per group."""
+        return self.out_channels // self.groups
+
+    @property
+    def length(self) -> int:
+        """Gathered elements of one output position and group, all taps."""
+        return self.depth * prod(self.kernel)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether rows of A are simply the pixels of the input."""
+        (phase, *others) = self.phases
+        return (
+            not others
+            and self.kernel == (1, 1)
+            and self.groups == 1
+            and phase.rows.inside
+            and phase.columns.inside
+            and phase.rows.in_step == phase.columns.in_step == 1
+            and self.in_size == self.out_size
+        )
+
+
+def _shape(anchor: nn.Conv2dOp | nn.Conv2dDxOp) -> _Shape:
+    window, w = anchor.window, shape_of(anchor.w)
+    forward = isinstance(anchor, nn.Conv2dOp)
+    source = shape_of(anchor.x if isinstance(anchor, nn.Conv2dOp) else anchor.dy)
+    goal = shape_of(anchor.results[0])
+    axes = [
+        (goal[a + 1], source[a + 1], w[a + 1], window.strides[a], window.padding[a],
+         window.dilation[a])
+        for a in (0, 1)
+    ]  # fmt: skip
+    if forward:
+        phases = (_Phase(forward_gather(*axes[0]), forward_gather(*axes[1])),)
+    else:
+        phases = tuple(
+            _Phase(rows, columns)
+            for rows in backward_gathers(*axes[0])
+            for columns in backward_gathers(*axes[1])
+        )
+    return _Shape(
+        source[0], (source[1], source[2]), source[3], (goal[1], goal[2]), goal[3],
+        window.groups, (w[1], w[2]), forward, phases,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How the product is done, and where its scratch lies (elements)."""
+
+    dots: bool
+    height: int
+    """Rows of a tile."""
+    transposed: int
+    """Elements of the transposed filter, 0 where it is read in place."""
+    gathered: int
+    """Elements of one tile's gathered rows."""
+
+
+def _plan(shape: _Shape, target: Target) -> _Plan:
+    length = shape.length
+    positions = shape.batch * prod(shape.out_size)
+    dots = shape.forward and use_dots(positions, length, target)
+    transposed = length * shape.out_channels if shape.forward and not dots else 0
+    if dots:
+        height = min(positions, 4)
+    else:
+        height = tile_rows(
+            positions, max(len(p.blocks) for p in panels(shape.width, target)), target
+        )
+    gathered = 0 if shape.in_place else height * length
+    return _Plan(dots, height, transposed, gathered)
+
+
+def select(anchor: nn.Conv2dOp | nn.Conv2dDxOp, contraction: Contraction) -> KernelSpec:
+    """The kernel of an ordinary or grouped convolution, or of its input's cotangent."""
+    shape, target = _shape(anchor), contraction.target
+    plan = _plan(shape, target)
+    positions = shape.batch * prod(shape.out_size)
+    taps = shape.kernel[0] * shape.kernel[1]
+    forward_positions = positions if shape.forward else shape.batch * prod(shape.in_size)
+    forward_outputs = shape.width if shape.forward else shape.depth
+    forward_inputs = shape.depth if shape.forward else shape.width
+    flops = 2 * forward_positions * forward_outputs * shape.groups * forward_inputs * taps
+    workspace = 4 * (plan.transposed + plan.gathered)
+    epilogue = [
+        kind for i, kind in enumerate(contraction.operands) if i not in contraction.anchor_operands
+    ]
+    views = collapsed([*epilogue, *contraction.results], positions)
+
+    def view(kind: MemRefType) -> MemRefType:
+        return kind if views is None else views[kind]
+
+    def build(name: str) -> FuncOp:
+        k, refs = contraction.begin(name, workspace, view)
+        put = _put(k, refs, shape, flat=views is not None)
+        _Kernel(k, refs, shape, plan, target, put).run()
+        return k.finish()
+
+    return contraction.spec(workspace, flops, build)
+
+
+def _put(k: KernelBuilder, refs: References, shape: _Shape, flat: bool) -> Put:
+    """Stores at a flat position: as it is where every view is collapsed, else taken apart."""
+
+    def put(position: Index, channel: Index, lanes: int, value: Value) -> None:
+        place = [0, 0, position] if flat else _unflatten(k, position, shape.out_size)
+        refs.pointwise.emit(k, [*place, channel], lanes, value)
+
+    return put
+
+
+def _unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list[Index]:
+    image = k.idiv(position, size[0] * size[1])
+    within = k.imod(position, size[0] * size[1])
+    return [image, k.idiv(within, size[1]), k.imod(within, size[1])]
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """The construction of one kernel."""
+
+    k: KernelBuilder
+    refs: References
+    shape: _Shape
+    plan: _Plan
+    target: Target
+    put: Put
+
+    def run(self) -> None:
+        k, shape = self.k, self.shape
+        x, w = self.refs.anchor
+        if self.plan.transposed:
+            assert self.refs.scratch is not None
+            whole = Matrix(w, 0, shape.length)
+            transpose(k, whole, shape.out_channels, shape.length, self.refs.scratch, 0)
+        if not shape.in_place:
+            for phase in shape.phases:
+                self._groups(phase)
+            return
+        positions = shape.batch * prod(shape.out_size)
+        a, b = Matrix(x, 0, shape.in_channels), self._filter(0)
+        if self.plan.dots:
+            multiply_dots(
+                k, self.target, a, b, positions, shape.out_channels, shape.length, self.put
+            )
+            return
+        sums = [Sum(shape.length, 1, shape.out_channels)]
+        multiply_outer(k, self.target, a, b, positions, shape.out_channels, sums, self.put)
+
+    def _filter(self, group: Index) -> Matrix:
+        """B: [output channel, gathered element], as far as one stride describes it."""
+        shape, w = self.shape, self.refs.anchor[1]
+        first = self.k.imul(group, shape.width)
+        if self.plan.transposed:
+            assert self.refs.scratch is not None
+            return Matrix(self.refs.scratch, first, 1)
+        if shape.forward:
+            return Matrix(w, self.k.imul(first, shape.length), shape.length)
+        taps = prod(shape.kernel)
+        return Matrix(w, self.k.imul(group, shape.depth * taps * shape.width), 1)
+
+    def _sums(self, phase: _Phase) -> tuple[int, list[Sum]]:
+        """Where B starts, and the loops of the sum: the gathered rows are [taps, channels]."""
+        shape = self.shape
+        if shape.forward:
+            return 0, [Sum(shape.length, 1, shape.out_channels)]
+        # w[o, i, j, c] is read at (i, j, o) for a vector of c.
+        rows, columns, depth, width = phase.rows, phase.columns, shape.depth, shape.width
+        line = shape.kernel[1] * width
+        loops = [
+            Sum(rows.count, columns.count * depth, rows.tap_step * line),
+            Sum(columns.count, depth, columns.tap_step * width),
+            Sum(depth, 1, shape.kernel[0] * line),
+        ]
+        start = rows.tap_start * line + columns.tap_start * width
+        return start, [s for s in loops[:2] if s.count != 1] + loops[2:]
+
+    def _groups(self, phase: _Phase) -> None:
+        if self.shape.groups == 1:
+            self._phase(phase, 0)
+        else:
+            self.k.each(0, self.shape.groups, 1, lambda group: self._phase(phase, group))
+
+    def _phase(self, phase: _Phase, group: Index) -> None:
+        """All positions of one phase: gather a tile's rows, multiply, put."""
+        k, shape = self.k, self.shape
+        count = shape.batch * phase.rows.positions * phase.columns.positions
+        gathered = phase.count * shape.depth
+        ranges = panels(shape.width, self.target)
+        start, sums = self._sums(phase)
+        channel = k.imul(group, shape.width)
+        b = self._filter(group)
+        b = Matrix(b.ref, k.iadd(b.start, start), b.stride)
+        a = None
+        if self.refs.scratch is not None:
+            a = Matrix(self.refs.scratch, self.plan.transposed, gathered)
+
+        def tile(row: Index, rows: int) -> None:
+            positions = [self._position(phase, k.iadd(row, r)) for r in range(rows)]
+            places = [self._place(phase, position) for position in positions]
+
+            def put(offset: Index, column: Index, lanes: int, value: Value) -> None:
+                assert isinstance(offset, int)
+                self.put(places[offset], k.iadd(column, channel), lanes, value)
+
+            if a is None or phase.count == 0:
+                self._put_zeros(ranges, rows, put)
+                return
+            for r, position in enumerate(positions):
+                self._gather(phase, group, position, self.plan.transposed + r * gathered)
+            if self.plan.dots:
+                wide = tile_rows(shape.width, 4, self.target, most=4)
+                each_tile(
+                    k,
+                    shape.width,
+                    wide,
+                    lambda column, width: dots(
+                        k, self.target, a, b, 0, rows, column, width, shape.length, put
+                    ),
+                )
+                return
+            each_panel(
+                k,
+                ranges,
+                lambda column, panel: outer_tile(k, a, b, 0, rows, column, panel, sums, put),
+            )
+
+        each_tile(k, count, min(count, self.plan.height), tile)
+
+    def _put_zeros(self, ranges: Sequence[Panel], rows: int, put: Put) -> None:
+        """A phase without taps: the cotangent is 0 there."""
+
+        def zero(column: Index, panel: Panel) -> None:
+            for row in range(rows):
+                for block in panel.blocks:
+                    value = self.k.constant(0.0, lanes=block.lanes)
+                    put(row, self.k.iadd(column, block.start), block.lanes, value)
+
+        each_panel(self.k, ranges, zero)
+
+    def _position(self, phase: _Phase, number: Index) -> tuple[Index, Index, Index]:
+        """(image, row, column) of a position of the phase, counted through."""
+        size = (phase.rows.positions, phase.columns.positions)
+        image, row, column = _unflatten(self.k, number, size)
+        return image, row, column
+
+    def _place(self, phase: _Phase, position: tuple[Index, Index, Index]) -> Index:
+        """The flat output position."""
+        k, size = self.k, self.shape.out_size
+        image, row, column = position
+        y = k.iadd(k.imul(row, phase.rows.out_step), phase.rows.out_start)
+        x = k.iadd(k.imul(column, phase.columns.out_step), phase.columns.out_start)
+        return k.affine([(image, size[0] * size[1]), (y, size[1]), (x, 1)])
+
+    def _gather(
+        self, phase: _Phase, group: Index, position: tuple[Index, Index, Index], goal: int
+    ) -> None:
+        """Copies the inputs of one position to `goal`, zeros for what lies outside."""
+        k, shape = self.k, self.shape
+        image, row, column = position
+        height, width = shape.in_size
+        channels, depth = shape.in_channels, shape.depth
+        y = k.iadd(k.imul(row, phase.rows.in_step), phase.rows.offset)
+        x = k.iadd(k.imul(column, phase.columns.in_step), phase.columns.offset)
+        first = k.imul(group, depth)
+
+        def tap(i: Index, j: Index) -> None:
+            source_y = k.iadd(y, k.imul(i, phase.rows.offset_step))
+            source_x = k.iadd(x, k.imul(j, phase.columns.offset_step))
+            source = k.iadd(
+                k.affine(
+                    [
+                        (image, height * width * channels),
+                        (source_y, width * channels),
+                        (source_x, channels),
+                    ]
+                ),
+                first,
+            )
+            target = k.affine([(i, phase.columns.count * depth), (j, depth)], goal)
+            inside = _inside(k, (source_y, source_x), shape.in_size, phase)
+            if inside is None:
+                self._copy(source, target)
+            else:
+                k.choose(
+                    inside,
+                    lambda: self._copy(source, target),
+                    lambda: self._clear(target),
+                )
+
+        def taps(i: Index) -> None:
+            k.each(0, phase.columns.count, 1, lambda j: tap(i, j))
+
+        k.each(0, phase.rows.count, 1, taps)
+
+    def _copy(self, source: Index, target: Index) -> None:
+        k, scratch = self.k, self.refs.scratch
+        assert scratch is not None
+
+        def block(start: Index, lanes: int) -> None:
+            value = k.load(self.refs.anchor[0], [k.iadd(source, start)], lanes)
+            k.store(value, scratch, [k.iadd(target, start)])
+
+        each_block(k, self.shape.depth, self.target.lanes, block)
+
+    def _clear(self, target: Index) -> None:
+        k, scratch = self.k, self.refs.scratch
+        assert scratch is not None
+        each_block(
+            k,
+            self.shape.depth,
+            self.target.lanes,
+            lambda start, lanes: k.store(
+                k.constant(0.0, lanes=lanes), scratch, [k.iadd(target, start)]
+            ),
+        )
+
+
+def _inside(
+    k: KernelBuilder, place: tuple[Index, Index], size: tuple[int, int], phase: _Phase
+) -> Value | None:
+    """Whether `place` lies in the input; None where it always does."""
+    condition: Value | None = None
+    for coordinate, limit, gather in zip(place, size, (phase.rows, phase.columns), strict=True):
+        if gather.inside:
+            continue
+        low = k.icompare(coordinate, 0, "sge")
+        both = k.bit_and(low, k.icompare(coordinate, limit, "slt"))
+        condition = both if condition is None else k.bit_and(condition, both)
+    return condition

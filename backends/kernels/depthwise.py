@@ -1,0 +1,238 @@
+"""Depthwise convolution, forward and both cotangents: vectors over channels, no product form."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.func import FuncOp
+
+from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
+from niwaki.backends.kernels.operands import Contraction, References
+from niwaki.backends.kernels.pointwise import each_block
+from niwaki.backends.kernels.product import Matrix, transpose
+from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.kernels.tiles import Accumulators, Block, accumulate, each_tile, zeros
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import shape_of
+
+_TILE = 4
+"""Neighbouring outputs of a row that share the filter's and the input's loads."""
+
+
+def select_gather(anchor: nn.Conv2dOp | nn.Conv2dDxOp, contraction: Contraction) -> KernelSpec:
+    """The kernel of a depthwise convolution, or of its input's cotangent."""
+    window, w = anchor.window, shape_of(anchor.w)
+    source = shape_of(anchor.operands[0])
+    goal = shape_of(anchor.results[0])
+    channels, kernel = w[0], (w[1], w[2])
+    axes = [
+        (goal[a + 1], source[a + 1], kernel[a], window.strides[a], window.padding[a],
+         window.dilation[a])
+        for a in (0, 1)
+    ]  # fmt: skip
+    gathers = [
+        [forward_gather(*axis)] if isinstance(anchor, nn.Conv2dOp) else backward_gathers(*axis)
+        for axis in axes
+    ]
+    workspace = 4 * channels * kernel[0] * kernel[1]
+    outputs = goal if isinstance(anchor, nn.Conv2dOp) else source
+    flops = 2 * outputs[0] * outputs[1] * outputs[2] * channels * kernel[0] * kernel[1]
+
+    def build(name: str) -> FuncOp:
+        k, refs = contraction.begin(name, workspace)
+        assert refs.scratch is not None
+        # [channel][tap] to [tap][channel], so that a vector of channels is contiguous.
+        taps = kernel[0] * kernel[1]
+        transpose(k, Matrix(refs.anchor[1], 0, taps), channels, taps, refs.scratch, 0)
+        size = (source[1], source[2])
+        for rows in gathers[0]:
+            for columns in gathers[1]:
+                phase = _Phase(
+                    k, refs, rows, columns, size, channels, kernel[1], contraction.target.lanes
+                )
+                phase.run(source[0])
+        return k.finish()
+
+    return contraction.spec(workspace, flops, build)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One grid of output positions with its taps."""
+
+    k: KernelBuilder
+    refs: References
+    rows: Gather
+    columns: Gather
+    in_size: tuple[int, int]
+    channels: int
+    kernel_width: int
+    lanes: int
+
+    def run(self, batch: int) -> None:
+        k = self.k
+
+        def line(image: Index, row: Index) -> None:
+            taps = self.rows.first_tap(k, row), self.rows.end_tap(k, row)
+            for first, end, j, j_end in self.columns.segments():
+                each_tile(
+                    k,
+                    end - first,
+                    min(_TILE, end - first),
+                    lambda c, n, f=first, js=range(j, j_end): self._tile(
+                        image, row, k.iadd(c, f), n, taps, js
+                    ),
+                )
+
+        k.each(0, batch, 1, lambda n: k.each(0, self.rows.positions, 1, lambda row: line(n, row)))
+
+    def _tile(
+        self,
+        image: Index,
+        row: Index,
+        column: Index,
+        count: int,
+        rows: tuple[Index, Index],
+        taps: range,
+    ) -> None:
+        """`count` neighbouring outputs, every channel."""
+        k = self.k
+        y = k.iadd(k.imul(row, self.rows.out_step), self.rows.out_start)
+        places = [
+            k.iadd(k.imul(k.iadd(column, t), self.columns.out_step), self.columns.out_start)
+            for t in range(count)
+        ]
+
+        def block(channel: Index, lanes: int) -> None:
+            start = zeros(k, count, [Block(0, lanes)])
+            sums = accumulate(
+                k,
+                *rows,
+                start,
+                lambda i, tile: self._row(image, row, column, channel, lanes, i, taps, tile),
+            )
+            for place, (value,) in zip(places, sums, strict=True):
+                self.refs.pointwise.emit(k, [image, y, place, channel], lanes, value)
+
+        each_block(k, self.channels, self.lanes, block)
+
+    def _row(
+        self,
+        image: Index,
+        row: Index,
+        column: Index,
+        channel: Index,
+        lanes: int,
+        i: Index,
+        taps: Sequence[int],
+        tile: Accumulators,
+    ) -> Accumulators:
+        """Adds the taps of filter row i."""
+        k, scratch = self.k, self.refs.scratch
+        assert scratch is not None
+        rows, columns, channels = self.rows, self.columns, self.channels
+        y = k.affine([(row, rows.in_step), (i, rows.offset_step)], rows.offset)
+        pixel = k.affine(
+            [(image, self.in_size[0] * self.in_size[1]), (y, self.in_size[1]),
+             (column, columns.in_step)],
+            columns.offset,
+        )  # fmt: skip
+        source = k.iadd(k.imul(pixel, channels), channel)
+        filter_row = k.affine([(i, rows.tap_step)], rows.tap_start)
+        weights = k.iadd(k.imul(filter_row, self.kernel_width * channels), channel)
+        loaded: dict[int, Value] = {}
+
+        def value(offset: int) -> Value:
+            if offset not in loaded:
+                place = k.iadd(source, offset * channels)
+                loaded[offset] = k.load(self.refs.anchor[0], [place], lanes)
+            return loaded[offset]
+
+        for j in taps:
+            tap = columns.tap_start + j * columns.tap_step
+            weight = k.load(scratch, [k.iadd(weights, tap * channels)], lanes)
+            tile = [
+                [k.fma(value(t * columns.in_step + j * columns.offset_step), weight, total)]
+                for t, (total,) in enumerate(tile)
+            ]
+        return tile
+
+
+def select_filter_gradient(anchor: nn.Conv2dDwOp, contraction: Contraction) -> KernelSpec:
+    """The kernel of a depthwise convolution's filter cotangent."""
+    window, x, dy = anchor.window, shape_of(anchor.x), shape_of(anchor.dy)
+    kernel = shape_of(anchor.dw)[1:3]
+    rows, columns = (
+        forward_gather(
+            dy[a + 1], x[a + 1], kernel[a], window.strides[a], window.padding[a],
+            window.dilation[a],
+        )
+        for a in (0, 1)
+    )  # fmt: skip
+    flops = 2 * dy[0] * dy[1] * dy[2] * dy[3] * kernel[0] * kernel[1]
+
+    def build(name: str) -> FuncOp:
+        k, refs = contraction.begin(name, 0)
+
+        def block(channel: Index, lanes: int) -> None:
+            k.each(
+                0,
+                kernel[0],
+                1,
+                lambda i: _filter_row(k, refs, rows, columns, x, dy, channel, lanes, i),
+            )
+
+        each_block(k, x[3], contraction.target.lanes, block)
+        return k.finish()
+
+    return contraction.spec(0, flops, build)
+
+
+def _filter_row(
+    k: KernelBuilder,
+    refs: References,
+    rows: Gather,
+    columns: Gather,
+    x: Sequence[int],
+    dy: Sequence[int],
+    channel: Index,
+    lanes: int,
+    i: Index,
+) -> None:
+    """The taps of filter row i for `lanes` channels: one accumulator per tap."""
+    channels = x[3]
+
+    def at(taps: range, source: Index, goal: Index) -> Callable[..., Accumulators]:
+        def step(column: Index, tile: Accumulators) -> Accumulators:
+            cotangent = k.load(refs.anchor[1], [k.iadd(goal, k.imul(column, channels))], lanes)
+            first = k.iadd(source, k.imul(column, columns.in_step * channels))
+            result = [list(row) for row in tile]
+            for j in taps:
+                offset = (columns.offset + j * columns.offset_step) * channels
+                value = k.load(refs.anchor[0], [k.iadd(first, offset)], lanes)
+                result[j] = [k.fma(value, cotangent, tile[j][0])]
+            return result
+
+        return step
+
+    def line(image: Index, row: Index, tile: Accumulators) -> Accumulators:
+        y = k.affine([(row, rows.in_step), (i, rows.offset_step)], rows.offset)
+        source = k.affine([(image, x[1] * x[2] * channels), (y, x[2] * channels), (channel, 1)])
+        goal = k.affine([(image, dy[1] * dy[2] * channels), (row, dy[2] * channels), (channel, 1)])
+        for first, end, j, j_end in columns.segments():
+            tile = accumulate(k, first, end, tile, at(range(j, j_end), source, goal))
+        return tile
+
+    start = zeros(k, columns.count, [Block(0, lanes)])
+    span = rows.first_position(k, i), rows.end_position(k, i)
+    sums = accumulate(
+        k,
+        0,
+        x[0],
+        start,
+        lambda image, tile: accumulate(k, *span, tile, lambda r, t: line(image, r, t)),
+    )
+    for j, (value,) in enumerate(sums):
+        for lane in range(lanes):
+            indices = [k.iadd(channel, lane), i, j, 0]
+            refs.pointwise.emit(k, indices, 1, k.extract(value, lane))

@@ -1,0 +1,107 @@
+"""The arguments of a contraction kernel: flat anchor operands, epilogue operands, scratch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from xdsl.dialects.builtin import MemRefType, f32
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Operation
+
+from niwaki.backends.kernels.builder import KernelBuilder, Value
+from niwaki.backends.kernels.pointwise import Group, Pointwise
+from niwaki.backends.kernels.spec import KernelSpec, is_contiguous
+from niwaki.backends.targets import Target
+
+
+@dataclass(frozen=True)
+class References:
+    """The arguments of a kernel under construction."""
+
+    anchor: tuple[Value, ...]
+    """The anchor's operands, as flat memrefs."""
+    pointwise: Pointwise
+    """The epilogue, which stores the results."""
+    scratch: Value | None
+    """Flat f32 scratch, if there is any."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A contraction with its epilogue, at the layouts of its operands and results."""
+
+    op: Operation
+    operands: tuple[MemRefType, ...]
+    results: tuple[MemRefType, ...]
+    target: Target
+
+    @property
+    def anchor_operands(self) -> list[int]:
+        """Where the anchor's operands are among the kernel's operands."""
+        group = Group.of(self.op)
+        anchor = group.anchor
+        assert anchor is not None
+        return [group.inputs.index(o) for o in anchor.operands]
+
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """Epilogue operands that are read where a result is written, element by element."""
+        taken = set(self.anchor_operands)
+        return tuple(
+            (i, j)
+            for i, operand in enumerate(self.operands)
+            for j, result in enumerate(self.results)
+            if i not in taken and operand == result
+        )
+
+    def begin(
+        self, name: str, workspace: int, view: Callable[[MemRefType], MemRefType] | None = None
+    ) -> tuple[KernelBuilder, References]:
+        """Starts the kernel; `view` gives epilogue operands and results another shape."""
+        anchored = self.anchor_operands
+        reshape = view or (lambda kind: kind)
+        kinds = [
+            flat(kind) if i in anchored else reshape(kind) for i, kind in enumerate(self.operands)
+        ]
+        kinds += [reshape(kind) for kind in self.results]
+        if workspace:
+            kinds.append(MemRefType(f32, [workspace // 4]))
+        k = KernelBuilder(name, kinds)
+        count = len(self.operands)
+        pointwise = Pointwise(
+            self.op,
+            Group.of(self.op).anchor,
+            k.args[:count],
+            k.args[count : count + len(self.results)],
+        )
+        scratch = k.args[-1] if workspace else None
+        return k, References(tuple(k.args[i] for i in anchored), pointwise, scratch)
+
+    def spec(self, workspace: int, flops: int, build: Callable[[str], FuncOp]) -> KernelSpec:
+        """The finished choice; `workspace` in bytes."""
+        return KernelSpec(self.operands, self.results, workspace, self.in_place, flops, build)
+
+
+def flat(kind: MemRefType) -> MemRefType:
+    """The one-dimensional view of a contiguous memref."""
+    assert is_contiguous(kind), "anchor operands are contiguous"
+    return MemRefType(kind.element_type, [prod(kind.get_shape())])
+
+
+def collapsed(kinds: Sequence[MemRefType], rows: int) -> dict[MemRefType, MemRefType] | None:
+    """[1, 1, rows, channels] views of NHWC memrefs, those that repeat over all rows as they are.
+
+    None if one of them is neither: then a flat row number is not enough to address it.
+    """
+    result: dict[MemRefType, MemRefType] = {}
+    for kind in kinds:
+        shape = kind.get_shape()
+        if prod(shape[:-1]) == 1 and (rows == 1 or len(shape) < 4):
+            result[kind] = kind
+        elif len(shape) == 4 and prod(shape[:-1]) == rows and is_contiguous(kind):
+            result[kind] = MemRefType(kind.element_type, [1, 1, rows, shape[-1]])
+        elif prod(shape[:-1]) == 1:
+            result[kind] = kind
+        else:
+            return None
+    return result

@@ -1,0 +1,203 @@
+"""Matrix products on registers: C[row, column] = sum over i of A[row, i] * B[i, column]."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.tiles import (
+    Accumulators,
+    Block,
+    Panel,
+    accumulate,
+    dot_tile,
+    each_panel,
+    each_tile,
+    outer_step,
+    panels,
+    tile_rows,
+    unroll_of,
+    zeros,
+)
+from niwaki.backends.targets import Target
+
+Put = Callable[[Index, Index, int, Value], None]
+"""(row, column, lanes, value): takes finished elements."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix in a flat memref. A is [row, i]; B is [column, i]."""
+
+    ref: Value
+    start: Index
+    stride: int
+    """From row to row of A, from column to column of B."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """One loop of the sum over i, with its strides in A and in B."""
+
+    count: int
+    a_step: int
+    b_step: int
+
+
+def use_dots(rows: int, length: int, target: Target) -> bool:
+    """Whether to work by dot products, for A and B both contiguous along the sum.
+
+    The other way B must be transposed first, which pays only over many rows. Scalar machines
+    have nothing to gain from it.
+    """
+    return target.lanes == 1 or length >= 4 * rows or length >= 1024
+
+
+def transpose(
+    k: KernelBuilder, b: Matrix, columns: int, length: int, scratch: Value, start: int
+) -> Matrix:
+    """B, contiguous along the sum, rewritten to `scratch` so that its columns are."""
+
+    def row(i: Value) -> None:
+        source, goal = k.iadd(i, b.start), k.iadd(k.imul(i, columns), start)
+
+        def element(j: Value) -> None:
+            value = k.load(b.ref, [k.iadd(k.imul(j, b.stride), source)])
+            k.store(value, scratch, [k.iadd(goal, j)])
+
+        k.each(0, columns, 1, element)
+
+    k.each(0, length, 1, row)
+    return Matrix(scratch, start, 1)
+
+
+def multiply_outer(
+    k: KernelBuilder,
+    target: Target,
+    a: Matrix,
+    b: Matrix,
+    rows: int,
+    columns: int,
+    sums: Sequence[Sum],
+    put: Put,
+) -> None:
+    """By outer products: vectors of B (column stride 1) times scalars of A."""
+    ranges = panels(columns, target)
+    height = tile_rows(rows, max(len(p.blocks) for p in ranges), target)
+
+    def tile(row: Index, count: int) -> None:
+        each_panel(
+            k,
+            ranges,
+            lambda column, panel: outer_tile(k, a, b, row, count, column, panel, sums, put),
+        )
+
+    each_tile(k, rows, height, tile)
+
+
+def outer_tile(
+    k: KernelBuilder,
+    a: Matrix,
+    b: Matrix,
+    row: Index,
+    count: int,
+    column: Index,
+    panel: Panel,
+    sums: Sequence[Sum],
+    put: Put,
+) -> None:
+    """One tile of `count` rows and one panel of columns."""
+    origin = k.iadd(k.imul(row, a.stride), a.start)
+    tile = _accumulate_all(
+        k, a, b, origin, k.iadd(column, b.start), panel, sums, zeros(k, count, panel.blocks)
+    )
+    for offset, values in enumerate(tile):
+        for block, value in zip(panel.blocks, values, strict=True):
+            put(k.iadd(row, offset), k.iadd(column, block.start), block.lanes, value)
+
+
+def _accumulate_all(
+    k: KernelBuilder,
+    a: Matrix,
+    b: Matrix,
+    origin: Index,
+    corner: Index,
+    panel: Panel,
+    sums: Sequence[Sum],
+    tile: Accumulators,
+) -> Accumulators:
+    """The loops `sums`, the first one outermost."""
+    loop, *inner = sums
+    if inner:
+
+        def nested(i: Index, values: Accumulators) -> Accumulators:
+            start = k.iadd(k.imul(i, loop.a_step), origin)
+            edge = k.iadd(k.imul(i, loop.b_step), corner)
+            return _accumulate_all(k, a, b, start, edge, panel, inner, values)
+
+        return accumulate(k, 0, loop.count, tile, nested)
+
+    def left(row: int, i: Index) -> Value:
+        place = k.iadd(k.imul(i, loop.a_step), origin)
+        return k.load(a.ref, [k.iadd(place, row * a.stride)])
+
+    def right(block: Block, i: Index) -> Value:
+        place = k.iadd(k.imul(i, loop.b_step), corner)
+        return k.load(b.ref, [k.iadd(place, block.start)], block.lanes)
+
+    step = outer_step(k, left, right, panel.blocks)
+    unroll = unroll_of(len(tile), len(panel.blocks))
+    return accumulate(k, 0, loop.count, tile, step, unroll)
+
+
+def multiply_dots(
+    k: KernelBuilder,
+    target: Target,
+    a: Matrix,
+    b: Matrix,
+    rows: int,
+    columns: int,
+    length: int,
+    put: Put,
+) -> None:
+    """By dot products along the sum, for A and B contiguous there."""
+    wide = tile_rows(columns, 4, target, most=4)
+    height = tile_rows(rows, wide, target, most=4)
+
+    def tile(column: Index, width: int) -> None:
+        each_tile(
+            k,
+            rows,
+            height,
+            lambda row, count: dots(k, target, a, b, row, count, column, width, length, put),
+        )
+
+    each_tile(k, columns, wide, tile)
+
+
+def dots(
+    k: KernelBuilder,
+    target: Target,
+    a: Matrix,
+    b: Matrix,
+    row: Index,
+    count: int,
+    column: Index,
+    width: int,
+    length: int,
+    put: Put,
+) -> None:
+    """One tile of dot products."""
+    origins = [k.iadd(k.imul(k.iadd(row, r), a.stride), a.start) for r in range(count)]
+    corners = [k.iadd(k.imul(k.iadd(column, c), b.stride), b.start) for c in range(width)]
+    sums = dot_tile(
+        k,
+        length,
+        target.lanes,
+        lambda r, i, lanes: k.load(a.ref, [k.iadd(origins[r], i)], lanes),
+        lambda c, i, lanes: k.load(b.ref, [k.iadd(corners[c], i)], lanes),
+        count,
+        width,
+    )
+    for r, values in enumerate(sums):
+        for c, value in enumerate(values):
+            put(k.iadd(row, r), k.iadd(column, c), 1, value)

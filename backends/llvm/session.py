@@ -1,0 +1,69 @@
+"""A compiled program loaded into this process, with its memory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niwaki.backends.llvm.compile import LoadedObject, pointer_block
+from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
+from niwaki.ir.weights import Array
+
+ALIGNMENT = 64
+
+
+def aligned_bytes(size: int) -> NDArray[np.uint8]:
+    """`size` uninitialised bytes that start at a multiple of 64."""
+    block = np.empty(size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + size]
+
+
+def storage_view(space: NDArray[np.uint8], entry: StorageEntry) -> Array:
+    """The array `entry` inside its space; writing to it writes to the space."""
+    dtype = np.dtype(entry.dtype)
+    size = int(np.prod(entry.shape, dtype=np.int64)) * dtype.itemsize
+    return space[entry.offset : entry.offset + size].view(dtype).reshape(entry.shape)
+
+
+class Session:
+    """Runs entry points on one arena, one state and one set of constants."""
+
+    def __init__(self, lowered: Lowered, code: bytes) -> None:
+        """`code`: the object file of `lowered` for this machine."""
+        self.lowered = lowered
+        self.arena = aligned_bytes(lowered.arena_bytes)
+        self.state = _filled(lowered.state_image)
+        self.constants = _filled(lowered.constants_image)
+        self._loaded = LoadedObject(code, list(lowered.entries))
+        self._ports = {name: _Ports(entry, self) for name, entry in lowered.entries.items()}
+
+    def run(self, name: str, inputs: Sequence[Array]) -> list[Array]:
+        """Runs entry point `name`; returns fresh arrays. Shapes must be those of its ports."""
+        ports = self._ports[name]
+        for port, array in zip(ports.inputs, inputs, strict=True):
+            np.copyto(port, array, casting="same_kind")
+        self._loaded.functions[name](ports.block.ctypes.data)
+        return [output.copy() for output in ports.outputs]
+
+
+class _Ports:
+    """The arrays that an entry point reads and writes; their addresses never change."""
+
+    def __init__(self, entry: EntryPoint, session: Session) -> None:
+        self.inputs = [_port_array(p.shape, p.dtype) for p in entry.inputs]
+        self.outputs = [_port_array(p.shape, p.dtype) for p in entry.outputs]
+        spaces = (session.arena, session.state, session.constants)
+        self.block = pointer_block([*spaces, *self.inputs, *self.outputs])
+
+
+def _filled(image: bytes) -> NDArray[np.uint8]:
+    space = aligned_bytes(len(image))
+    space[:] = np.frombuffer(image, np.uint8)
+    return space
+
+
+def _port_array(shape: tuple[int, ...], dtype: str) -> Array:
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    return aligned_bytes(size).view(kind).reshape(shape)
