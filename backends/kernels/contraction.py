@@ -48,7 +48,7 @@ def select_contraction(
 
 
 def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
-    a_shape, b_shape = shape_of(anchor.a), shape_of(anchor.b)
+    a_shape = shape_of(anchor.a)
     transpose_a = bool(anchor.transpose_a.value.data)
     transpose_b = bool(anchor.transpose_b.value.data)
     rows, columns = shape_of(anchor.y)
