@@ -35,6 +35,8 @@ class Target:
     """Address and size (bytes) of the board's code memory."""
     ram: tuple[int, int] = (0, 0)
     """Address and size (bytes) of the board's data memory."""
+    systick_mhz: int = 0
+    """Frequency of the board's SysTick timer."""
 
     @property
     def jit(self) -> bool:
@@ -43,7 +45,14 @@ class Target:
 
 
 def _cortex_m(
-    name: str, triple: str, cpu: str, flags: str, board: str, flash: int, ram: int
+    name: str,
+    triple: str,
+    cpu: str,
+    flags: str,
+    board: str,
+    flash: int,
+    ram: int,
+    systick_mhz: int,
 ) -> Target:
     return Target(
         name=name,
@@ -58,6 +67,7 @@ def _cortex_m(
         board=board,
         flash=(flash, 4 << 20),
         ram=(ram, 256 << 10),
+        systick_mhz=systick_mhz,
     )
 
 
@@ -101,6 +111,7 @@ _ROWS = (
         "mps2-an386",
         0x0,
         0x20000000,
+        25,
     ),
     _cortex_m(
         "cortex-m7",
@@ -110,6 +121,7 @@ _ROWS = (
         "mps2-an500",
         0x0,
         0x20000000,
+        25,
     ),
     _cortex_m(
         "cortex-m33",
@@ -119,6 +131,7 @@ _ROWS = (
         "mps2-an505",
         0x10000000,
         0x38000000,
+        20,
     ),
     _cortex_m(
         "cortex-m55",
@@ -128,6 +141,7 @@ _ROWS = (
         "mps3-an547",
         0x0,
         0x20000000,
+        32,
     ),
 )
 
