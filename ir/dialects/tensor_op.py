@@ -109,6 +109,13 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
+def common_element(operands: Sequence[Tensor]) -> Attribute:
+    """The element type that all operands have; VerifyException if they differ."""
+    elements = {t.element_type for t in operands}
+    require(len(elements) == 1, f"element types differ: {', '.join(map(str, operands))}")
+    return operands[0].element_type
+
+
 class TensorOp(IRDLOperation, ABC):
     """An operation on static tensors whose result types follow from operands and attributes."""
 
@@ -148,6 +155,7 @@ __all__ = [
     "Tensor",
     "TensorOp",
     "broadcast_shapes",
+    "common_element",
     "f32",
     "get_int",
     "get_ints",

@@ -12,7 +12,15 @@ from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
-from niwaki.ir.dialects.tensor_op import Tensor, TensorOp, get_int, get_ints, require, tensor
+from niwaki.ir.dialects.tensor_op import (
+    Tensor,
+    TensorOp,
+    common_element,
+    get_int,
+    get_ints,
+    require,
+    tensor,
+)
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,7 @@ class Convolution(TensorOp, ABC):
 def _check_channels(x: Sequence[int], w: Sequence[int], groups: int) -> None:
     require(len(x) == 4, "the input must have rank 4 (NHWC)")
     require(len(w) == 4, "the filter must have rank 4 (OHWI)")
-    require(
-        x[3] == w[3] * groups, f"input has {x[3]} channels, the filter expects {w[3] * groups}"
-    )
+    require(x[3] == w[3] * groups, f"input has {x[3]} channels, the filter expects {w[3] * groups}")
     require(w[0] % groups == 0, f"{w[0]} output channels do not divide into {groups} groups")
 
 
@@ -96,7 +102,7 @@ class Conv2dOp(Convolution):
         x, w = (t.get_shape() for t in operands)
         _check_channels(x, w, window.groups)
         height, width = window.output_size(x[1:3], w[1:3])
-        return [tensor([x[0], height, width, w[0]], operands[0].element_type)]
+        return [tensor([x[0], height, width, w[0]], common_element(operands))]
 
 
 @irdl_op_definition
@@ -116,13 +122,13 @@ class Conv2dDxOp(Convolution):
         window = Window.of(attributes)
         size = get_ints(attributes, "input_size")
         dy, w = (t.get_shape() for t in operands)
+        require(len(size) == 2, "'input_size' must be [H, W]")
+        require(len(dy) == 4 and len(w) == 4, "dy must have rank 4 (NHWC), the filter too (OHWI)")
         x = (dy[0], size[0], size[1], w[3] * window.groups)
         _check_channels(x, w, window.groups)
         require(dy[3] == w[0], f"dy has {dy[3]} channels, the filter {w[0]} outputs")
-        require(
-            window.output_size(size, w[1:3]) == tuple(dy[1:3]), "'input_size' does not fit dy"
-        )
-        return [tensor(x, operands[0].element_type)]
+        require(window.output_size(size, w[1:3]) == tuple(dy[1:3]), "'input_size' does not fit dy")
+        return [tensor(x, common_element(operands))]
 
 
 @irdl_op_definition
@@ -146,6 +152,7 @@ class Conv2dDwOp(Convolution):
         window = Window.of(attributes)
         kernel = get_ints(attributes, "kernel_size")
         x, dy = (t.get_shape() for t in operands)
+        require(len(kernel) == 2, "'kernel_size' must be [height, width]")
         require(len(x) == 4 and len(dy) == 4, "x and dy must have rank 4 (NHWC)")
         require(x[3] % window.groups == 0, f"{x[3]} channels, {window.groups} groups")
         w = (dy[3], kernel[0], kernel[1], x[3] // window.groups)
@@ -154,7 +161,7 @@ class Conv2dDwOp(Convolution):
             x[0] == dy[0] and window.output_size(x[1:3], kernel) == tuple(dy[1:3]),
             "'kernel_size' does not fit x and dy",
         )
-        return [tensor(w, operands[0].element_type)]
+        return [tensor(w, common_element(operands))]
 
 
 @irdl_op_definition
@@ -178,7 +185,7 @@ class MatmulOp(TensorOp):
         m, k = reversed(a) if attributes["transpose_a"] == BoolAttr.from_bool(True) else a
         k2, n = reversed(b) if attributes["transpose_b"] == BoolAttr.from_bool(True) else b
         require(k == k2, f"inner sizes differ: {k} and {k2}")
-        return [tensor([m, n], operands[0].element_type)]
+        return [tensor([m, n], common_element(operands))]
 
 
 OPS = [Conv2dOp, Conv2dDxOp, Conv2dDwOp, MatmulOp]

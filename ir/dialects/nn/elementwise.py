@@ -9,13 +9,15 @@ from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
-from niwaki.ir.dialects.tensor_op import Tensor, TensorOp, broadcast_shapes, i1, require, tensor
-
-
-def _common_element(operands: Sequence[Tensor]) -> Attribute:
-    elements = {t.element_type for t in operands}
-    require(len(elements) == 1, f"element types differ: {', '.join(map(str, operands))}")
-    return operands[0].element_type
+from niwaki.ir.dialects.tensor_op import (
+    Tensor,
+    TensorOp,
+    broadcast_shapes,
+    common_element,
+    i1,
+    require,
+    tensor,
+)
 
 
 class Elementwise(TensorOp, ABC):
@@ -28,7 +30,7 @@ class Elementwise(TensorOp, ABC):
         cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
     ) -> Sequence[Tensor]:
         shape = broadcast_shapes(*(t.get_shape() for t in operands))
-        return [tensor(shape, _common_element(operands))]
+        return [tensor(shape, common_element(operands))]
 
 
 class Unary(Elementwise, ABC):
@@ -272,7 +274,7 @@ class SelectOp(Elementwise):
     ) -> Sequence[Tensor]:
         require(operands[0].element_type == i1, "the first operand must be a mask (i1)")
         shape = broadcast_shapes(*(t.get_shape() for t in operands))
-        return [tensor(shape, _common_element(operands[1:]))]
+        return [tensor(shape, common_element(operands[1:]))]
 
 
 @irdl_op_definition

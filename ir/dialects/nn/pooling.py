@@ -3,22 +3,19 @@
 from abc import ABC
 from collections.abc import Mapping, Sequence
 
-from xdsl.dialects.builtin import BoolAttr, DenseArrayBase, i8
+from xdsl.dialects.builtin import BoolAttr, DenseArrayBase, IntegerAttr, i8, i64
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.nn.contraction import Window
 from niwaki.ir.dialects.tensor_op import Tensor, TensorOp, get_ints, ints, require, tensor
-from xdsl.dialects.builtin import IntegerAttr, i64
 
 
 def _window(attributes: Mapping[str, Attribute]) -> Window:
     kernel = get_ints(attributes, "kernel_size")
     require(len(kernel) == 2 and min(kernel) > 0, "'kernel_size' must be two positive integers")
-    window = Window.of(
-        {**attributes, "dilation": ints([1, 1]), "groups": IntegerAttr(1, i64)}
-    )
+    window = Window.of({**attributes, "dilation": ints([1, 1]), "groups": IntegerAttr(1, i64)})
     for axis in (0, 1):
         require(
             max(window.padding[axis], window.padding[axis + 2]) < kernel[axis],
@@ -48,6 +45,15 @@ def _pooled(x: Tensor, attributes: Mapping[str, Attribute]) -> tuple[int, ...]:
     return (shape[0], *size, shape[3])
 
 
+def _unpooled(dy: Tensor, attributes: Mapping[str, Attribute]) -> Tensor:
+    shape, size = dy.get_shape(), get_ints(attributes, "input_size")
+    require(len(shape) == 4, "dy must have rank 4 (NHWC)")
+    require(len(size) == 2, "'input_size' must be [H, W]")
+    x = tensor([shape[0], *size, shape[3]], dy.element_type)
+    require(_pooled(x, attributes) == shape, "'input_size' does not fit dy")
+    return x
+
+
 @irdl_op_definition
 class MaxPool2dOp(Pooling):
     """Maximum of each window, and where it was: the index i * kw + j of the first maximum.
@@ -64,9 +70,9 @@ class MaxPool2dOp(Pooling):
     def infer(
         cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
     ) -> Sequence[Tensor]:
+        shape = _pooled(operands[0], attributes)
         kernel = get_ints(attributes, "kernel_size")
         require(kernel[0] * kernel[1] <= 128, "a max-pool window has at most 128 elements")
-        shape = _pooled(operands[0], attributes)
         return [tensor(shape, operands[0].element_type), tensor(shape, i8)]
 
 
@@ -84,13 +90,9 @@ class MaxPool2dGradOp(Pooling):
     def infer(
         cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
     ) -> Sequence[Tensor]:
-        dy = operands[0].get_shape()
-        require(operands[1].get_shape() == dy, "dy and index must have one shape")
-        x = tensor(
-            [dy[0], *get_ints(attributes, "input_size"), dy[3]], operands[0].element_type
-        )
-        require(_pooled(x, attributes) == dy, "'input_size' does not fit dy")
-        return [x]
+        dy, index = operands
+        require(dy.get_shape() == index.get_shape(), "dy and index must have one shape")
+        return [_unpooled(dy, attributes)]
 
 
 @irdl_op_definition
@@ -123,12 +125,7 @@ class AvgPool2dGradOp(Pooling):
     def infer(
         cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
     ) -> Sequence[Tensor]:
-        dy = operands[0].get_shape()
-        x = tensor(
-            [dy[0], *get_ints(attributes, "input_size"), dy[3]], operands[0].element_type
-        )
-        require(_pooled(x, attributes) == dy, "'input_size' does not fit dy")
-        return [x]
+        return [_unpooled(operands[0], attributes)]
 
 
 OPS = [MaxPool2dOp, MaxPool2dGradOp, AvgPool2dOp, AvgPool2dGradOp]

@@ -19,6 +19,7 @@ from niwaki.ir.dialects.tensor_op import (
     Tensor,
     TensorOp,
     broadcast_shapes,
+    common_element,
     f32,
     get_int,
     get_ints,
@@ -244,7 +245,7 @@ class ConcatOp(TensorOp):
         )
         result = list(shapes[0])
         result[axis] = sum(s[axis] for s in shapes)
-        return [tensor(result, operands[0].element_type)]
+        return [tensor(result, common_element(operands))]
 
 
 @irdl_op_definition
@@ -280,9 +281,7 @@ class CountCorrectOp(TensorOp):
         cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
     ) -> Sequence[Tensor]:
         logits, labels = (t.get_shape() for t in operands)
-        require(
-            len(logits) == 2 and logits[:1] == labels, "logits must be [N, C], labels [N]"
-        )
+        require(len(logits) == 2 and logits[:1] == labels, "logits must be [N, C], labels [N]")
         require(operands[1].element_type == i32, "labels must be i32")
         return [tensor([], i32)]
 
