@@ -151,12 +151,12 @@ def test_updates_run_the_moment_their_gradient_is_complete() -> None:
     assert greedy <= 1.03 * lower_bound(problem)
 
 
-def test_thousands_of_nodes_reach_the_bound() -> None:
+def test_thousands_of_nodes() -> None:
     problem = training_chain(3000)
     order = greedy_order(problem)
     check_order(problem, order)
-    beyond_activations = lower_bound(training_chain(30)) - 30 * 100
-    assert live_bytes(problem, order).peak == 3000 * 100 + beyond_activations
+    activations_and_one_gradient = 3000 * 100 + 130
+    assert live_bytes(problem, order).peak == activations_and_one_gradient
 
 
 def test_an_incomplete_or_invalid_order_is_refused() -> None:
