@@ -26,8 +26,8 @@ def load(k: KernelBuilder, ref: Value, indices: Sequence[Index], lanes: int) -> 
     byte = k.shift_right(k.load(ref, place), _shift(k, column))
     if lanes == 1:
         return k.cast(byte, i1)
-    bits = [k.shift_right(byte, k.constant(i, i8)) for i in range(lanes)]
-    return k.cast(k.from_elements(bits), i1)
+    bits = [k.cast(k.shift_right(byte, k.constant(i, i8)), i1) for i in range(lanes)]
+    return k.from_elements(bits)
 
 
 def store(k: KernelBuilder, mask: Value, ref: Value, indices: Sequence[Index]) -> None:

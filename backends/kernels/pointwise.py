@@ -1,8 +1,10 @@
 """Elementwise operations at one place: what kernels do around their anchor, or all they do."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
 
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, MemRefType
 from xdsl.ir import Operation, SSAValue
 
 from niwaki.backends.kernels import masks, scalar
@@ -11,29 +13,39 @@ from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import i1, type_of
 
 
+POINTWISE = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp)
+"""What a group may hold besides its anchor."""
+
+
+@dataclass(frozen=True)
 class Group:
-    """The operations of one kernel: the body of `nn.fused`, or a single bare operation."""
+    """The operations of one kernel."""
 
-    def __init__(self, op: Operation) -> None:
-        if isinstance(op, nn.FusedOp):
-            block = op.body.block
-            terminator = block.last_op
-            assert terminator is not None
-            self.inputs: tuple[SSAValue, ...] = tuple(block.args)
-            """The values that stand for the operands."""
-            self.ops: tuple[Operation, ...] = tuple(o for o in block.ops if o is not terminator)
-            """In order."""
-            self.outputs: tuple[SSAValue, ...] = tuple(terminator.operands)
-            """The values that stand for the results."""
-        else:
-            self.inputs, self.ops, self.outputs = tuple(op.operands), (op,), tuple(op.results)
+    inputs: tuple[SSAValue, ...]
+    """The values that stand for the operands."""
+    ops: tuple[Operation, ...]
+    """In order."""
+    outputs: tuple[SSAValue, ...]
+    """The values that stand for the results."""
 
+    @classmethod
+    def of(cls, op: Operation) -> "Group":
+        """The body of an `nn.fused`, or a bare operation alone."""
+        if not isinstance(op, nn.FusedOp):
+            return cls(tuple(op.operands), (op,), tuple(op.results))
+        *ops, terminator = op.body.block.ops
+        return cls(tuple(op.body.block.args), tuple(ops), tuple(terminator.operands))
+
+    @property
     def anchor(self) -> Operation | None:
         """The operation that is not elementwise, if there is one."""
-        plain = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp)
-        if len(self.ops) == 1 and isinstance(self.ops[0], nn.BroadcastOp):
-            return self.ops[0]
-        return next((op for op in self.ops if not isinstance(op, plain)), None)
+        return next((op for op in self.ops if not isinstance(op, POINTWISE)), None)
+
+    @property
+    def flops(self) -> int:
+        """One for each element of each elementwise operation's result."""
+        plain = [op for op in self.ops if isinstance(op, nn.Elementwise)]
+        return sum(prod(type_of(op.results[0]).get_shape()) for op in plain)
 
     def needed(self, values: Sequence[SSAValue], known: Sequence[SSAValue]) -> list[Operation]:
         """The operations, in order, that compute `values` from the inputs and `known`."""
@@ -48,18 +60,18 @@ class Group:
 class Pointwise:
     """Evaluates the elementwise part of `op` at one place and stores the results.
 
-    `op` is an `nn.fused` or a bare operation. Values that `anchor` results in are given at each
-    place; the other results follow from them and from what is loaded of `operand_refs`.
+    `op` is an `nn.fused`, a bare operation or a group. Values that `anchor` results in are given
+    at each place; the other results follow from them and from what is loaded of `operand_refs`.
     """
 
     def __init__(
         self,
-        op: Operation,
+        op: Operation | Group,
         anchor: Operation | None,
         operand_refs: Sequence[Value],
         result_refs: Sequence[Value],
     ) -> None:
-        self._group = Group(op)
+        self._group = op if isinstance(op, Group) else Group.of(op)
         self._anchored: tuple[SSAValue, ...] = () if anchor is None else tuple(anchor.results)
         self._refs = dict(zip(self._group.inputs, operand_refs, strict=True))
         self._stores = list(zip(self._group.outputs, result_refs, strict=True))
@@ -135,6 +147,8 @@ def load(
     """`lanes` elements of `ref`, which holds the tensor `like`, at their broadcast position."""
     kind = type_of(like)
     shape = kind.get_shape()
+    if shape:  # the kernel's view of the operand may have its leading dimensions collapsed
+        shape = (*ref_shape(ref)[:-1], shape[-1])
     tail = indices[len(indices) - len(shape) :]
     place = [0 if size == 1 else index for size, index in zip(shape, tail, strict=True)]
     if kind.element_type == i1:
@@ -174,3 +188,9 @@ def each_block(k: KernelBuilder, size: int, lanes: int, body: Callable[[Index, i
         k.each(0, full, lanes, lambda i: body(i, lanes))
     for start, width in tail:
         body(start, width)
+
+
+def ref_shape(ref: Value) -> tuple[int, ...]:
+    """The shape of a memref value."""
+    assert isinstance(ref.type, MemRefType)
+    return ref.type.get_shape()

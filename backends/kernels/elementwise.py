@@ -1,0 +1,84 @@
+"""Kernels of elementwise operations alone: one, or a fused group without an anchor."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from xdsl.dialects.builtin import MemRefType
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Operation
+
+from niwaki.backends.kernels.builder import Index, KernelBuilder
+from niwaki.backends.kernels.collapse import collapse
+from niwaki.backends.kernels.pointwise import Group, Pointwise, each_block
+from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.targets import Target
+from niwaki.ir.dialects.tensor_op import broadcast_shapes, i1, type_of
+
+
+def elementwise(
+    op: Operation, operands: Sequence[MemRefType], results: Sequence[MemRefType], target: Target
+) -> KernelSpec:
+    """The kernel of a bare elementwise operation or an `nn.fused` of such.
+
+    All results have one shape.
+    """
+    group = Group.of(op)
+    return KernelSpec(
+        operands=tuple(operands),
+        results=tuple(results),
+        workspace=0,
+        in_place=in_place_pairs(group, operands, results),
+        flops=group.flops,
+        build=partial(_build, group, tuple(operands), tuple(results), target),
+    )
+
+
+def in_place_pairs(
+    group: Group, operands: Sequence[MemRefType], results: Sequence[MemRefType]
+) -> tuple[tuple[int, int], ...]:
+    """Pairs (operand, result) of one type and layout: every element is read before it is written.
+
+    That holds wherever the operand is read through `Pointwise` alone.
+    """
+    return tuple(
+        (i, j)
+        for i, (value, kind) in enumerate(zip(group.inputs, operands, strict=True))
+        for j, (output, result) in enumerate(zip(group.outputs, results, strict=True))
+        if type_of(value) == type_of(output) and kind == result
+    )
+
+
+def _build(
+    group: Group,
+    operands: Sequence[MemRefType],
+    results: Sequence[MemRefType],
+    target: Target,
+    name: str,
+) -> FuncOp:
+    shape = broadcast_shapes(*(type_of(v).get_shape() for v in group.outputs))
+    collapsed = collapse(group, shape, operands, results)
+    k = KernelBuilder(name, [*operands, *results])
+    refs = [k.view(ref, kind) for ref, kind in zip(k.args, collapsed.refs, strict=True)]
+    point = Pointwise(collapsed.group, None, refs[: len(operands)], refs[len(operands) :])
+    *outer, row = collapsed.shape
+    writes_mask = any(type_of(v).element_type == i1 for v in group.outputs)
+    reads_mask = any(type_of(v).element_type == i1 for v in group.inputs)
+
+    def block(indices: list[Index], start: Index, lanes: int) -> None:
+        if target.lanes == 1 and writes_mask:
+            point.emit_byte(k, [*indices, start], lanes)
+        else:
+            point.emit(k, [*indices, start], lanes)
+
+    def row_of(indices: list[Index]) -> None:
+        if target.lanes == 1 and writes_mask:
+            if row >= 8:
+                k.each(0, row // 8 * 8, 8, lambda i: block(indices, i, 8))
+            if row % 8:
+                block(indices, row // 8 * 8, row % 8)
+            return
+        lanes = max(target.lanes, 8) if target.lanes > 1 and (writes_mask or reads_mask) else target.lanes
+        each_block(k, row, lanes, lambda start, width: block(indices, start, width))
+
+    k.nest(outer, row_of)
+    return k.finish()
