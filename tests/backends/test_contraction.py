@@ -1,0 +1,139 @@
+"""Convolution and matrix-product kernels against the reference semantics, at edge sizes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from xdsl.ir import SSAValue
+
+from niwaki.backends.targets import Target, get_target
+from niwaki.ir.builder import Builder, ProgramBuilder
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import shape_of
+from niwaki.ir.interpreter import run
+from tests.backends.run_kernel import run_op
+
+# Sums of up to 4,608 products of unit-variance f32 in another order than NumPy's.
+TOLERANCE = 1e-5
+
+Make = Callable[[Builder, SSAValue, SSAValue], SSAValue]
+
+
+def lanes(count: int) -> Target:
+    return replace(get_target("host"), lanes=count)
+
+
+def check(make: Make, shapes: list[tuple[int, ...]], target: Target) -> None:
+    rng = np.random.default_rng(0)
+    b = ProgramBuilder()
+    left, right = (b.input(shape) for shape in shapes)
+    y = make(b, left, right)
+    program = b.finish(y)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    (expected,) = run(program, "forward", arrays)
+    assert not isinstance(y.owner, type(None))
+    (actual,) = run_op(y.owner, arrays, target)  # pyright: ignore[reportArgumentType]
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * scale)
+
+
+@pytest.mark.parametrize("count", [16, 8, 4, 1])
+@pytest.mark.parametrize(
+    ("rows", "columns", "length"), [(1, 1, 1), (7, 9, 5), (31, 33, 65), (16, 10, 400), (64, 70, 31)]
+)
+def test_matmul(rows: int, columns: int, length: int, count: int) -> None:
+    for a, b in [(False, False), (False, True), (True, False), (True, True)]:
+        check(
+            lambda k, x, y, a=a, b=b: k.matmul(x, y, transpose_a=a, transpose_b=b),
+            [
+                (length, rows) if a else (rows, length),
+                (columns, length) if b else (length, columns),
+            ],
+            lanes(count),
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution: input NHWC, output channels, kernel, and its window."""
+
+    x: tuple[int, int, int, int]
+    outputs: int
+    kernel: int
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: int = 1
+    groups: int = 1
+
+
+CASES = {
+    "stem": Case((1, 8, 8, 3), 16, 3, padding=(1, 1, 1, 1)),
+    "odd-stride-2": Case((2, 9, 7, 5), 9, 3, 2, (1, 1, 1, 1)),
+    "pointwise": Case((1, 6, 6, 17), 25, 1),
+    "pointwise-stride-2": Case((2, 5, 5, 8), 12, 1, 2),
+    "asymmetric": Case((1, 8, 6, 4), 7, 3, 2, (0, 1, 2, 1)),
+    "dilated-grouped": Case((1, 9, 9, 6), 8, 3, 1, (2, 2, 2, 2), 2, 2),
+    "many-to-few": Case((1, 3, 3, 64), 20, 3, padding=(1, 1, 1, 1)),
+    "wide": Case((2, 8, 8, 33), 70, 3, padding=(1, 1, 1, 1)),
+    "multiplier-2": Case((1, 8, 8, 4), 8, 3, padding=(1, 1, 1, 1), groups=4),
+    "depthwise": Case((1, 8, 8, 8), 8, 3, padding=(1, 1, 1, 1), groups=8),
+    "depthwise-stride-2": Case((2, 9, 9, 20), 20, 3, 2, (1, 1, 1, 1), 1, 20),
+    "depthwise-5": Case((1, 10, 10, 24), 24, 5, 1, (2, 2, 2, 2), 1, 24),
+    "depthwise-7-stride-2": Case((1, 9, 11, 12), 12, 7, 2, (3, 3, 3, 3), 1, 12),
+    "depthwise-dilated": Case((1, 8, 8, 6), 6, 3, 2, (2, 1, 2, 3), 2, 6),
+    "stride-beyond-kernel": Case((1, 8, 8, 6), 5, 2, 3),
+    "one-pixel": Case((1, 1, 1, 7), 9, 3, 1, (1, 1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("count", [16, 4, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_convolution(name: str, count: int) -> None:
+    case = CASES[name]
+    target = lanes(count)
+    w = (case.outputs, case.kernel, case.kernel, case.x[3] // case.groups)
+    window = nn.Window(
+        (case.stride, case.stride), case.padding, (case.dilation, case.dilation), case.groups
+    )
+
+    def forward(b: Builder, x: SSAValue, w: SSAValue) -> SSAValue:
+        return b.conv2d(x, w, case.stride, case.padding, case.dilation, case.groups)
+
+    b = ProgramBuilder()
+    dy = shape_of(forward(b, b.input(case.x), b.input(w)))
+    check(forward, [case.x, w], target)
+    check(lambda b, g, w: b.conv2d_dx(g, w, window, case.x[1:3]), [dy, w], target)
+    check(lambda b, x, g: b.conv2d_dw(x, g, window, w[1:3]), [case.x, dy], target)
+
+
+@pytest.mark.parametrize("count", [16, 8, 1])
+def test_epilogue(count: int) -> None:
+    """Bias, residual, relu6 and its mask, in the kernel of the convolution."""
+    rng = np.random.default_rng(1)
+    shape, channels = (2, 5, 5, 6), 11
+    b = ProgramBuilder()
+    x, w = b.input(shape), b.input((channels, 3, 3, 6))
+    bias, residual = b.input((channels,)), b.input((2, 5, 5, channels))
+    # The group as the fusion pass makes it, built by hand.
+    from xdsl.ir import Block, Region
+
+    inner = Block(arg_types=[v.type for v in (x, w, bias, residual)])
+    k = Builder.at_end(inner)
+    y = k.conv2d(inner.args[0], inner.args[1], 1, 1)
+    y = k.relu6(k.add(k.add(y, inner.args[2]), inner.args[3]))
+    mask = k.logical_and(k.compare(y, k.constant(0.0), "gt"), k.compare(y, k.constant(6.0), "lt"))
+    k.insert(nn.YieldOp(y, mask))
+    fused = nn.FusedOp.create(
+        operands=[x, w, bias, residual], result_types=[y.type, mask.type], regions=[Region(inner)]
+    )
+    b.insert(fused)
+    program = b.finish(*fused.results)
+    arrays = [
+        rng.standard_normal(s).astype(np.float32)
+        for s in (shape, (channels, 3, 3, 6), (channels,), (2, 5, 5, channels))
+    ]
+    expected = run(program, "forward", arrays)
+    actual = run_op(fused, arrays, lanes(count))
+    np.testing.assert_allclose(actual[0], expected[0], rtol=0, atol=6 * TOLERANCE)
+    np.testing.assert_array_equal(actual[1], expected[1])
