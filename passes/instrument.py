@@ -66,6 +66,9 @@ class DumpIr(PassObserver):
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
     def before(self, number: int, name: str, module: ModuleOp) -> None:
         if number == 1:
             self._dump("00-input.mlir", module)
@@ -74,8 +77,7 @@ class DumpIr(PassObserver):
         self._dump(f"{number:02}-{name}.mlir", module)
 
     def _dump(self, file_name: str, module: ModuleOp) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / file_name).write_text(f"{module}\n", encoding="utf-8")
+        (self.folder / file_name).write_text(str(module) + "\n", encoding="utf-8")
 
 
 @dataclass
@@ -154,4 +156,4 @@ def _replay(ctx: Context, module: ModuleOp, passes: Sequence[ModulePass]) -> Non
 def _write_reproducer(path: Path, module: ModuleOp, remaining: Sequence[ModulePass]) -> None:
     pipeline = shlex.quote(",".join(str(step) for step in remaining))
     command = f"// RUN: niwaki-opt %s --verify-each -p {pipeline}"
-    path.write_text(f"{command}\n\n{module}\n", encoding="utf-8")
+    path.write_text(f"{command}\n\n{module!s}\n", encoding="utf-8")

@@ -162,6 +162,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"niwaki-opt: internal error: {crash}", file=sys.stderr)
         return INTERNAL_ERROR
     except Exception as error:
+        traceback.print_exception(error)
         print(f"niwaki-opt: internal error: {error}", file=sys.stderr)
         return INTERNAL_ERROR
     return 0
