@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     MemRefType,
+    UnrealizedConversionCastOp,
     VectorType,
 )
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
@@ -175,7 +176,7 @@ class _KernelEmitter:
         self._inlined: dict[SSAValue, str] = {}
         """Index expressions that stand where they are used, without their parentheses."""
         self._live = _live_operations(function)
-        written = {op.operands[1] for op in function.walk() if _is_store(op)}
+        self._written = {_root(op.operands[1]) for op in function.walk() if _is_store(op)}
         self.parameter_types: list[str] = []
         qualified: list[str] = []
         for number, argument in enumerate(block.args):
@@ -186,12 +187,16 @@ class _KernelEmitter:
                     f"a buffer of {buffer_bytes(kind)} bytes ({function.sym_name.data}): C targets "
                     f"address at most {_MOST_BYTES}; use a smaller batch or model"
                 )
-            const = "" if argument in written else "const "
-            self.parameter_types.append(f"{const}{_scalar_type(kind.element_type)} *")
+            self.parameter_types.append(self._pointer_type(argument))
             restrict = aliased is not None and number not in aliased
             qualified.append(f"{self.parameter_types[-1]}{'NIWAKI_RESTRICT ' * restrict}a{number}")
             self._texts[argument] = (f"a{number}",)
         self._parameters = ", ".join(qualified)
+
+    def _pointer_type(self, ref: SSAValue) -> str:
+        assert isinstance(ref.type, MemRefType)
+        const = "" if _root(ref) in self._written else "const "
+        return f"{const}{_scalar_type(ref.type.element_type)} *"
 
     def text(self) -> str:
         """The function, with a comment that gives the types of its arguments."""
@@ -327,6 +332,12 @@ class _KernelEmitter:
         lane = int(op.static_position.get_values()[0])
         self._texts[op.result] = (self._texts[op.vector][lane],)
 
+    def _insert(self, op: Operation) -> None:
+        assert isinstance(op, vector.InsertOp)
+        lane = int(op.static_position.get_values()[0])
+        before, element = self._texts[op.dest], self._texts[op.source]
+        self._texts[op.result] = (*before[:lane], *element, *before[lane + 1 :])
+
     def _reduction(self, op: Operation) -> None:
         assert isinstance(op, vector.ReductionOp)
         texts = list(self._texts[op.vector])
@@ -369,6 +380,17 @@ class _KernelEmitter:
         elif constant:
             place += f" {'-' if constant < 0 else '+'} {abs(constant)}"
         return f"{self._texts[ref][0]}[{place}]"
+
+    def _view(self, op: Operation) -> None:
+        (ref,), (view,) = op.operands, op.results
+        source, result = self._pointer_type(ref), self._pointer_type(view)
+        if source == result:
+            self._texts[view] = self._texts[ref]
+            return
+        void = "const void *" if result.startswith("const") else "void *"
+        name = self._fresh("p")
+        self._line(f"{result}{name} = ({result})({void}){self._texts[ref][0]};")
+        self._texts[view] = (name,)
 
     def _load(self, op: Operation) -> None:
         ref, *indices = op.operands
@@ -433,6 +455,11 @@ class _KernelEmitter:
         self._depth += 1
         self._block(op.true_region.block)
         self._depth -= 1
+        if op.false_region.blocks:
+            self._line("} else {")
+            self._depth += 1
+            self._block(op.false_region.block)
+            self._depth -= 1
         self._line("}")
 
 
@@ -447,8 +474,10 @@ _HANDLERS: dict[type[Operation], Callable[[_KernelEmitter, Operation], None]] = 
     kernel.SelectOp: _KernelEmitter._select,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: _KernelEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
     vector.ExtractOp: _KernelEmitter._extract,  # pyright: ignore[reportPrivateUsage]
+    vector.InsertOp: _KernelEmitter._insert,  # pyright: ignore[reportPrivateUsage]
     vector.ReductionOp: _KernelEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
     vector.BitcastOp: _KernelEmitter._bitcast,  # pyright: ignore[reportPrivateUsage]
+    UnrealizedConversionCastOp: _KernelEmitter._view,  # pyright: ignore[reportPrivateUsage]
     memref.LoadOp: _KernelEmitter._load,  # pyright: ignore[reportPrivateUsage]
     vector.LoadOp: _KernelEmitter._load,  # pyright: ignore[reportPrivateUsage]
     memref.StoreOp: _KernelEmitter._store,  # pyright: ignore[reportPrivateUsage]
@@ -460,6 +489,13 @@ _HANDLERS: dict[type[Operation], Callable[[_KernelEmitter, Operation], None]] = 
 
 def _is_store(op: Operation) -> bool:
     return isinstance(op, memref.StoreOp | vector.StoreOp)
+
+
+def _root(ref: SSAValue) -> SSAValue:
+    """The argument that `ref` is a view of."""
+    while isinstance(ref.owner, UnrealizedConversionCastOp):
+        ref = ref.owner.operands[0]
+    return ref
 
 
 def _live_operations(function: func.FuncOp) -> set[Operation]:

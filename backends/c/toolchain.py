@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -87,12 +87,17 @@ def device_file(name: str) -> Path:
     return Path(str(files("niwaki.backends.c") / "device" / name))
 
 
+def install_command(tools: Iterable[str]) -> str:
+    """The command that installs the programs `tools` on Debian."""
+    packages = {p for name in tools for p in _PACKAGES.get(name, name).split()}
+    return f"apt-get install -y {' '.join(sorted(packages))}"
+
+
 def find_tool(name: str) -> str:
     """The path of a program; UsageError with the command that installs it."""
     path = shutil.which(name)
     if path is None:
-        package = _PACKAGES.get(name, name)
-        raise UsageError(f"'{name}' is not installed: run 'apt-get install -y {package}'")
+        raise UsageError(f"'{name}' is not installed: run '{install_command([name])}'")
     return path
 
 
