@@ -8,12 +8,12 @@ loss depends on it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from xdsl.builder import InsertPoint
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, f32
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint
 
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import train
@@ -94,7 +94,7 @@ def _backward(block: Block, loss: OpResult) -> dict[train.ParameterOp, SSAValue]
     """Emits the cotangents; returns those of the updated boxes, in order of completion."""
     assert block.last_op is not None
     forward = list(block.ops)
-    active = _active_values(forward)
+    active = active_values(forward)
     cotangents: dict[SSAValue, SSAValue] = {}
     gradients: dict[train.ParameterOp, SSAValue] = {}
     if loss in active:
@@ -116,7 +116,7 @@ def _backward(block: Block, loss: OpResult) -> dict[train.ParameterOp, SSAValue]
     return gradients
 
 
-def _active_values(forward: Sequence[Operation]) -> set[SSAValue]:
+def active_values(forward: Sequence[Operation]) -> set[SSAValue]:
     """Updated parameters and what depends on them differentiably."""
     active: set[SSAValue] = set()
     for op in forward:

@@ -22,7 +22,8 @@ def updates_of(optimizer: Optimizer, start: Builder, end: Builder, lr: SSAValue)
         return lambda b, parameter, gradient: _sgd(b, optimizer, parameter, gradient, lr)
     element = type_of(lr).element_type
     powers: list[SSAValue] = []
-    for number, beta in enumerate(optimizer.betas, start=1):
+    for number, exact in enumerate(optimizer.betas, start=1):
+        beta = _float(exact).value.data
         power = start.state(f"niwaki.beta{number}_power", tensor([], element), beta)
         end.assign(power, end.mul(power, end.constant(beta, (), element)))
         powers.append(power)

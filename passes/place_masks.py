@@ -6,9 +6,8 @@ channels. Where nothing else behind the loss reads the activation, only they are
 
 from collections.abc import Mapping
 
-from xdsl.builder import InsertPoint
 from xdsl.ir import Block, Operation, OpResult, SSAValue
-from xdsl.rewriter import Rewriter
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from niwaki.ir.dialects import nn, train
 
@@ -65,3 +64,5 @@ def _move_behind(op: Operation, anchor: Operation) -> None:
             constant = operand.op.clone()
             Rewriter.insert_op(constant, InsertPoint.before(op))
             op.operands[index] = constant.y
+            if operand.first_use is None:
+                Rewriter.erase_op(operand.op)

@@ -84,10 +84,7 @@ def _last(layers: Sequence[Layer], count: int) -> Sequence[Layer]:
 
 
 def _weight_boxes(layers: Sequence[Layer], scheme: Scheme) -> dict[train.ParameterOp, Box]:
-    if scheme.weights is None:
-        ratios = dict.fromkeys(range(len(layers)), 1.0)
-    else:
-        ratios = {_find(layers, name).number: ratio for name, ratio in scheme.weights.items()}
+    ratios = _ratios(layers, scheme)
     if layers and scheme.head:
         ratios[layers[-1].number] = 1.0
     return {
@@ -95,6 +92,19 @@ def _weight_boxes(layers: Sequence[Layer], scheme: Scheme) -> dict[train.Paramet
         for layer in _touched(layers, scheme)
         if ratios.get(layer.number, 0.0) > 0.0
     }
+
+
+def _ratios(layers: Sequence[Layer], scheme: Scheme) -> dict[int, float]:
+    """Layer number -> ratio of channels to update."""
+    if scheme.weights is None:
+        return dict.fromkeys(range(len(layers)), 1.0)
+    ratios: dict[int, float] = {}
+    for name, ratio in scheme.weights.items():
+        number = _find(layers, name).number
+        if number in ratios:
+            raise UsageError(f"the scheme names layer {number} twice, the second time as '{name}'")
+        ratios[number] = ratio
+    return ratios
 
 
 def _box(layer: Layer, ratio: float) -> Box:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from xdsl.dialects.builtin import FloatAttr
 from xdsl.ir import Operation, SSAValue
 
 from niwaki.ir.builder import Builder
@@ -51,20 +52,37 @@ def _bce_with_logits(
 
 def _batch_norm(b: Builder, op: nn.BatchNormOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
     """y = (x - mean) * inverse * gamma + beta, inverse = 1 / sqrt(var + epsilon)."""
+    wants_x, wants_gamma, wants_beta, wants_mean, wants_var = needed
     channels = shape_of(op.gamma)
-    inverse = b.rsqrt(b.add(op.var, b.number(op.epsilon.value.data, op.var)))
-    dx = b.mul(g, b.mul(op.gamma, inverse)) if needed[0] else None
-    total = sum_to(b, g, channels) if needed[2] or needed[3] else None
-    moment = dgamma = dmean = dvar = None
-    if needed[1] or needed[4]:
-        moment = b.mul(sum_to(b, b.mul(g, b.sub(op.x, op.mean)), channels), inverse)
-    if moment is not None and needed[1]:
-        dgamma = moment
-    if total is not None and needed[3]:
-        dmean = b.neg(b.mul(total, b.mul(op.gamma, inverse)))
-    if moment is not None and needed[4]:
-        dvar = b.scale(b.mul(b.mul(moment, op.gamma), b.mul(inverse, inverse)), -0.5)
-    return [dx, dgamma, total if needed[2] else None, dmean, dvar]
+    dx = dgamma = dbeta = dmean = dvar = None
+    if wants_beta or wants_mean:
+        total = sum_to(b, g, channels)
+        dbeta = total if wants_beta else None
+        dmean = b.neg(b.mul(total, _slope(b, op))) if wants_mean else None
+    if wants_gamma or wants_var:
+        product = sum_to(b, b.mul(g, b.sub(op.x, op.mean)), channels)
+        moment = b.mul(product, _inverse_deviation(b, op.var, op.epsilon))
+        dgamma = moment if wants_gamma else None
+        dvar = _variance_cotangent(b, op, moment) if wants_var else None
+    if wants_x:
+        dx = b.mul(g, _slope(b, op))
+    return [dx, dgamma, dbeta, dmean, dvar]
+
+
+def _inverse_deviation(b: Builder, var: SSAValue, epsilon: FloatAttr) -> SSAValue:
+    """1 / sqrt(var + epsilon)."""
+    return b.rsqrt(b.add(var, b.number(epsilon.value.data, var)))
+
+
+def _slope(b: Builder, op: nn.BatchNormOp) -> SSAValue:
+    """dy / dx of a frozen batch norm."""
+    return b.mul(op.gamma, _inverse_deviation(b, op.var, op.epsilon))
+
+
+def _variance_cotangent(b: Builder, op: nn.BatchNormOp, moment: SSAValue) -> SSAValue:
+    """-1/2 * gamma * inverse^2 * sum(g * (x - mean) * inverse)."""
+    inverse = _inverse_deviation(b, op.var, op.epsilon)
+    return b.scale(b.mul(b.mul(moment, _slope(b, op)), inverse), -0.5)
 
 
 def _batch_norm_train(
@@ -75,7 +93,7 @@ def _batch_norm_train(
     dbeta = sum_to(b, g, channels)
     if not (needed[0] or needed[1]):
         return [None, None, dbeta]
-    inverse = b.rsqrt(b.add(op.var, b.number(op.epsilon.value.data, op.var)))
+    inverse = _inverse_deviation(b, op.var, op.epsilon)
     normalised = b.mul(b.sub(op.x, op.mean), inverse)
     dgamma = sum_to(b, b.mul(g, normalised), channels)
     dx = None
