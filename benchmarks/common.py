@@ -1,0 +1,90 @@
+"""What every benchmark shares: rows, the JSON file, the table, fair timing."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number; `ratio` is peer / ours (over 1 = we are better) or as the unit says."""
+
+    case: str
+    metric: str
+    value: float
+    unit: str
+    peer: str | None = None
+    ratio: float | None = None
+
+
+def interleaved(
+    steps: Sequence[Callable[[], object]], seconds: float, least: int = 5
+) -> list[float]:
+    """Median milliseconds of each of `steps`, timed in turn so that all see the same machine."""
+    for step in steps:
+        step()
+        step()
+    times: list[list[float]] = [[] for _ in steps]
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < least:
+        for step, samples in zip(steps, times, strict=True):
+            start = time.perf_counter()
+            step()
+            samples.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(samples) for samples in times]
+
+
+def _machine() -> dict[str, object]:
+    model = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            li.split(":", 1)[1].strip()
+            for li in info.read_text().splitlines()
+            if "model name" in li
+        ]
+        model = names[0] if names else model
+    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("niwaki", "xdsl", "llvmlite", "numpy", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def main(description: str, run: Callable[[bool], list[Row]]) -> None:
+    """Command line of a benchmark: `run(quick)` gives the rows; table to stdout, JSON to a file."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer cases, at most two minutes")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows here")
+    arguments = parser.parse_args()
+    rows = run(arguments.quick)
+    print(f"{'case':<44} {'metric':<18} {'value':>14} {'unit':<12} {'peer':<8} {'ratio':>7}")
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
+        print(
+            f"{row.case:<44} {row.metric:<18} {row.value:>14,.3f} {row.unit:<12} "
+            f"{row.peer or '':<8} {ratio:>7}"
+        )
+    if arguments.json is not None:
+        document = {
+            "schema": 1,
+            "machine": _machine(),
+            "versions": _versions(),
+            "rows": [asdict(row) for row in rows],
+        }
+        partial = arguments.json.with_suffix(".partial")
+        partial.write_text(json.dumps(document, indent=1) + "\n")
+        partial.replace(arguments.json)
