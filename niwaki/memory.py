@@ -1,0 +1,91 @@
+"""How much memory a compiled program needs, and where its peak is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from niwaki.ir.errors import DoesNotFitError
+from niwaki.ir.lowered import Buffer, EntryPoint, Lowered
+from niwaki.printable import printable
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of each kind of memory."""
+
+    arena_bytes: int
+    """Scratch of a step; one arena serves every entry point."""
+    lower_bound_bytes: int
+    """Most bytes alive at once: no arena for this order of operations can be smaller."""
+    state_bytes: int
+    """What a step changes: updated parameters, optimizer state, counters."""
+    constant_bytes: int
+    """Frozen weights."""
+    entries: tuple[EntryPoint, ...]
+
+    @classmethod
+    def of(cls, lowered: Lowered) -> "Memory":
+        """The memory of `lowered`."""
+        entries = tuple(lowered.entries.values())
+        return cls(
+            arena_bytes=lowered.arena_bytes,
+            lower_bound_bytes=max((e.bound_bytes for e in entries), default=0),
+            state_bytes=len(lowered.state_image),
+            constant_bytes=len(lowered.constants_image),
+            entries=entries,
+        )
+
+    def table(self) -> str:
+        """Every figure, and the largest buffers at the peak of each entry point, as text."""
+        lines = [
+            f"{'entry point':<14}{'arena':>12}{'lower bound':>14}{'calls':>8}",
+            *(
+                f"{e.name:<14}{e.arena_bytes:>12,}{e.bound_bytes:>14,}{len(e.calls):>8}"
+                for e in self.entries
+            ),
+            f"{'state':<14}{self.state_bytes:>12,}",
+            f"{'constants':<14}{self.constant_bytes:>12,}",
+        ]
+        for entry in self.entries:
+            lines.append(f"largest at the peak of {entry.name}, in bytes:")
+            lines += [f"  {b.bytes:>12,}  {printable(b.label)}" for b in largest_at_peak(entry, 5)]
+        return "\n".join(lines)
+
+
+def live_bytes(entry: EntryPoint) -> list[int]:
+    """Bytes alive during each call."""
+    change = [0] * (len(entry.calls) + 1)
+    for buffer in entry.buffers:
+        change[buffer.first] += buffer.bytes
+        change[buffer.last + 1] -= buffer.bytes
+    total, live = 0, list[int]()
+    for delta in change[:-1]:
+        total += delta
+        live.append(total)
+    return live
+
+
+def largest_at_peak(entry: EntryPoint, count: int) -> Sequence[Buffer]:
+    """The `count` largest buffers alive during the call where most bytes are."""
+    live = live_bytes(entry)
+    if not live:
+        return ()
+    peak = live.index(max(live))
+    alive = [b for b in entry.buffers if b.first <= peak <= b.last]
+    return sorted(alive, key=lambda b: (-b.bytes, b.offset))[:count]
+
+
+def check_limit(lowered: Lowered, limit: int) -> None:
+    """Raises DoesNotFitError if arena and state together exceed `limit` bytes."""
+    need = lowered.arena_bytes + len(lowered.state_image)
+    if need <= limit:
+        return
+    entry = max(lowered.entries.values(), key=lambda e: e.arena_bytes)
+    peak = "\n".join(
+        f"  {b.bytes:>12,} bytes: {printable(b.label)}" for b in largest_at_peak(entry, 3)
+    )
+    raise DoesNotFitError(
+        f"the step needs {need:,} bytes of RAM ({lowered.arena_bytes:,} arena, "
+        f"{len(lowered.state_image):,} state), the limit is {limit:,}.\n"
+        f"The largest buffers at the peak of {entry.name}:\n{peak}\n"
+        "Update fewer layers, use a smaller batch, or an optimizer with less state."
+    )
