@@ -1,0 +1,76 @@
+"""The kernels of a module: chosen once for equal operations at equal layouts."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import MemRefType
+from xdsl.ir import Block, Operation, SSAValue
+
+from niwaki.backends.kernels import movement
+from niwaki.backends.kernels.select import select
+from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.targets import Target
+from niwaki.ir.dialects import nn
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One kernel function; compared by identity."""
+
+    kind: str
+    """Its main operation, as in "conv2d"."""
+    spec: KernelSpec
+
+
+class KernelLibrary:
+    """Gives equal operations the same kernel."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._kernels: dict[Hashable, Kernel] = {}
+
+    def compute(
+        self, op: Operation, operands: Sequence[MemRefType], results: Sequence[MemRefType]
+    ) -> Kernel:
+        """The kernel of `op` (nn.fused or another operation of `nn`) at these layouts."""
+        key = (tuple(operands), tuple(results), _structure(op))
+        if key not in self._kernels:
+            spec = select(op, operands, results, self.target)
+            self._kernels[key] = Kernel(_kind(op), spec)
+        return self._kernels[key]
+
+    def copy(self, source: MemRefType, destination: MemRefType) -> Kernel:
+        """The kernel that copies between two layouts of one shape."""
+        key = (source, destination)
+        if key not in self._kernels:
+            self._kernels[key] = Kernel("copy", movement.copy(source, destination, self.target))
+        return self._kernels[key]
+
+
+def _kind(op: Operation) -> str:
+    """The name of the operation that is not elementwise, if there is one."""
+    ops = op.body.block.ops if isinstance(op, nn.FusedOp) else (op,)
+    plain = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp, nn.YieldOp)
+    main = next((o for o in ops if not isinstance(o, plain)), None)
+    return "elementwise" if main is None else main.name.removeprefix("nn.")
+
+
+def _structure(op: Operation) -> Hashable:
+    """Equal for operations that compute the same function of their operands."""
+    if not isinstance(op, nn.FusedOp):
+        return (op.name, _properties(op), op.operand_types, op.result_types)
+    block: Block = op.body.block
+    numbers: dict[SSAValue, int] = {}
+    for argument in block.args:
+        numbers[argument] = len(numbers)
+    body: list[Hashable] = [tuple(block.arg_types)]
+    for inner in block.ops:
+        operands = tuple(numbers[o] for o in inner.operands)
+        body.append((inner.name, _properties(inner), operands, inner.result_types))
+        for result in inner.results:
+            numbers[result] = len(numbers)
+    return tuple(body)
+
+
+def _properties(op: Operation) -> Hashable:
+    return tuple(sorted(op.properties.items(), key=lambda item: item[0]))

@@ -1,0 +1,66 @@
+"""Buffers of a program and views of them: what every tensor value is at the plan level."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import MemRefType, StridedLayoutAttr
+
+from niwaki.backends.kernels.spec import buffer_bytes, element_bytes, is_contiguous, strides_of
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A piece of one memory space; compared by identity."""
+
+    space: str
+    """As in `plan.view`."""
+    size: int
+    """Bytes."""
+    offset: int | None = 0
+    """Bytes from the start of the space; None in the arena, where the planner decides."""
+    index: int | None = None
+    """The number of an input or output."""
+    label: str = ""
+    """What it holds, for people."""
+
+    @property
+    def in_arena(self) -> bool:
+        """Whether the planner places it."""
+        return self.space == "arena"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One tensor value in a buffer; compared by identity: a value overwritten is another view."""
+
+    buffer: Buffer
+    offset: int
+    """Bytes from the start of the buffer."""
+    kind: MemRefType
+
+    @property
+    def size(self) -> int:
+        """Bytes from the first to the last element."""
+        return buffer_bytes(self.kind)
+
+    def same_place(self, other: "View") -> bool:
+        """Whether both are the same elements, in the same order, of the same memory."""
+        if self.buffer is not other.buffer or self.offset != other.offset:
+            return False
+        dense = is_contiguous(self.kind) and is_contiguous(other.kind)
+        return self.kind == other.kind or (dense and self.size == other.size)
+
+    def reshaped(self, kind: MemRefType) -> "View":
+        """The same bytes under another shape; the view must be contiguous."""
+        assert is_contiguous(self.kind)
+        return View(self.buffer, self.offset, kind)
+
+    def box(self, starts: Sequence[int], sizes: Sequence[int]) -> "View":
+        """The elements from `starts` on, `sizes` of them along each dimension."""
+        strides = strides_of(self.kind)
+        first = sum(start * stride for start, stride in zip(starts, strides, strict=True))
+        element = self.kind.element_type
+        kind = MemRefType(element, sizes, StridedLayoutAttr(strides))
+        if is_contiguous(kind):
+            kind = MemRefType(element, sizes)
+        return View(self.buffer, self.offset + first * element_bytes(element), kind)
