@@ -82,16 +82,49 @@ class _Grouping:
     # --- the greedy pass
 
     def run(self) -> None:
-        """Merges what may and should be merged."""
-        siblings: dict[SSAValue, int] = {}
-        for position, op in enumerate(self.ops):
-            if self.groups[position].shape is None:
+        """Merges what may and should be merged: consumers with producers, then siblings."""
+        candidates = [
+            position
+            for position, op in enumerate(self.ops)
+            if self.groups[position].shape is not None
+            and (is_fusable_elementwise(op) or isinstance(op, nn.Reduction))
+        ]
+        self._join_producers(candidates, self._prologue(candidates))
+        self._join_producers(candidates, set())
+        last_reader: dict[SSAValue, int] = {}
+        for position in candidates:
+            self._join_siblings(position, last_reader)
+
+    def _join_producers(self, candidates: list[int], prologue: set[int]) -> None:
+        """Merges each candidate with its operands' groups, but keeps `prologue` for reductions.
+
+        Where others read the operand as well, joining its anchor would save nothing.
+        """
+        for position in candidates:
+            for producer in self._producers(self.ops[position]):
+                group = self.groups[producer]
+                if position in prologue and group.anchor is not None and self._is_shared(producer):
+                    continue
+                self._try_merge(group, self.groups[position])
+
+    def _prologue(self, candidates: list[int]) -> set[int]:
+        """Elementwise operations that only lead to one reduction: they had better join that."""
+        prologue: set[int] = set()
+        for position in reversed(candidates):
+            op = self.ops[position]
+            users = {self.position[use.operation] for r in op.results for use in r.uses}
+            if not is_fusable_elementwise(op) or len(users) != 1:
                 continue
-            if is_fusable_elementwise(op) or isinstance(op, nn.Reduction):
-                for producer in self._producers(op):
-                    self._try_merge(self.groups[producer], self.groups[position])
-            if is_fusable_elementwise(op):
-                self._join_siblings(position, siblings)
+            (user,) = users
+            if shape_of(op.results[0]) in (
+                self.groups[user].operand_shape,
+                self.groups[user].shape if user in prologue else None,
+            ):
+                prologue.add(position)
+        return prologue
+
+    def _is_shared(self, position: int) -> bool:
+        return len({use.operation for r in self.ops[position].results for use in r.uses}) > 1
 
     def _producers(self, op: Operation) -> list[int]:
         """Positions of the operands' producers, the latest first."""
@@ -282,7 +315,10 @@ def _root(value: SSAValue) -> SSAValue:
 
 
 def _bytes(value: SSAValue) -> int:
-    """What holding `value` costs; arguments, storage and constants are there anyway."""
+    """What holding `value` costs; arguments, storage and constants are there anyway.
+
+    One number is not worth a kernel of its own.
+    """
     if not isinstance(value, OpResult) or isinstance(value.op, train.Storage | nn.ConstantOp):
         return 0
-    return tensor_bytes(type_of(value))
+    return tensor_bytes(type_of(value)) if type_of(value).element_count() > 1 else 0
