@@ -243,25 +243,26 @@ class _KernelEmitter:
         if kind in _OPERATORS:
             self._binary(op, _OPERATORS[kind])
         elif kind in _CALLS:
-            self._elementwise(op, lambda *x: f"{_CALLS[kind]}({', '.join(x)})")
+            self._elementwise(op, f"{_CALLS[kind]}({', '.join('{}' for _ in op.operands)})")
         elif kind in _HANDLERS:
             _HANDLERS[kind](self, op)
         else:
             raise NotImplementedError(f"'{op.name}' is not part of the kernel level")
 
-    def _elementwise(self, op: Operation, expression: Callable[..., str]) -> None:
+    def _elementwise(self, op: Operation, template: str) -> None:
+        """Defines the result by a format of one lane's operands."""
         lanes = zip(*(self._texts[o] for o in op.operands), strict=True)
-        self._define(op.results[0], [expression(*texts) for texts in lanes])
+        self._define(op.results[0], [template.format(*texts) for texts in lanes])
 
     def _binary(self, op: Operation, operator: str) -> None:
         result = op.results[0]
         element = _element(result.type)
+        template = _arithmetic(element, operator)
         if isinstance(element, IndexType) and result.has_one_use() and _is_stable(op):
-            a, b = (self._texts[o][0] for o in op.operands)
-            self._inlined[result] = _arithmetic(element, operator, a, b)
+            self._inlined[result] = template.format(*(self._texts[o][0] for o in op.operands))
             self._texts[result] = (f"({self._inlined[result]})",)
         else:
-            self._elementwise(op, lambda a, b: _arithmetic(element, operator, a, b))
+            self._elementwise(op, template)
 
     # --- values
 
@@ -289,13 +290,13 @@ class _KernelEmitter:
             cast = f"(int{element.width.data}_t)"
         else:
             cast = ""
-        self._elementwise(op, lambda a, b: f"{cast}{a} {operator} {cast}{b}")
+        self._elementwise(op, f"{cast}{{}} {operator} {cast}{{}}")
 
     def _select(self, op: Operation) -> None:
-        self._elementwise(op, lambda mask, a, b: f"{mask} ? {a} : {b}")
+        self._elementwise(op, "{} ? {} : {}")
 
     def _negate(self, op: Operation) -> None:
-        self._elementwise(op, lambda x: f"-{x}")
+        self._elementwise(op, "-{}")
 
     def _index_cast(self, op: Operation) -> None:
         source, result = op.operands[0].type, op.results[0].type
@@ -304,22 +305,22 @@ class _KernelEmitter:
             assert isinstance(source, IntegerType)
             bits = source.width.data
             cast = "-" if bits == 1 else "(int32_t)" if bits == 32 else f"(int32_t)(int{bits}_t)"
-            self._elementwise(op, lambda x: f"{cast}{x}")
+            self._elementwise(op, f"{cast}{{}}")
         else:
-            self._elementwise(op, lambda x: _truncate(result, x))
+            self._elementwise(op, _truncation(result))
 
     def _extend(self, op: Operation) -> None:
         ctype = _scalar_type(_element(op.results[0].type))
-        self._elementwise(op, lambda x: f"({ctype}){x}")
+        self._elementwise(op, f"({ctype}){{}}")
 
     def _narrow(self, op: Operation) -> None:
         result = _element(op.results[0].type)
-        self._elementwise(op, lambda x: _truncate(result, x))
+        self._elementwise(op, _truncation(result))
 
     def _to_float(self, op: Operation) -> None:
         source = _element(op.operands[0].type)
         assert isinstance(source, IntegerType)
-        self._elementwise(op, lambda x: f"(float)(int{source.width.data}_t){x}")
+        self._elementwise(op, f"(float)(int{source.width.data}_t){{}}")
 
     # --- vectors
 
@@ -526,19 +527,21 @@ def _lane_names(name: str, lanes: int) -> tuple[str, ...]:
     return (name,) if lanes == 1 else tuple(f"{name}_{lane}" for lane in range(lanes))
 
 
-def _arithmetic(element: Attribute, operator: str, a: str, b: str) -> str:
+def _arithmetic(element: Attribute, operator: str) -> str:
+    """The format of `a operator b`."""
     if isinstance(element, IndexType) and operator in "/%":
         # Both are >= 0; unsigned division by a constant is cheaper.
-        return f"(int32_t)((uint32_t){a} {operator} (uint32_t){b})"
+        return f"(int32_t)((uint32_t){{}} {operator} (uint32_t){{}})"
     if isinstance(element, IntegerType) and 1 < element.width.data < 32:
         # C computes in int: only the unsigned type of that width wraps.
-        return f"(uint{element.width.data}_t)((uint32_t){a} {operator} (uint32_t){b})"
-    return f"{a} {operator} {b}"
+        return f"(uint{element.width.data}_t)((uint32_t){{}} {operator} (uint32_t){{}})"
+    return f"{{}} {operator} {{}}"
 
 
-def _truncate(result: Attribute, text: str) -> str:
+def _truncation(result: Attribute) -> str:
+    """The format of a conversion to a narrower integer."""
     ctype = _scalar_type(result)
-    return f"(int)({text} & 1)" if ctype == "int" else f"({ctype}){text}"
+    return "(int)({} & 1)" if ctype == "int" else f"({ctype}){{}}"
 
 
 def _shape_text(kind: Attribute) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,10 +77,10 @@ class Run:
     code: int
     """Its exit status."""
     output: str
-    counts: Mapping[str, int]
-    """What platform_report_count printed."""
-    floats: Mapping[str, int]
-    """What platform_report_float printed, as the bits of an f32."""
+    counts: Mapping[str, Sequence[int]]
+    """What platform_report_count printed under each name, in order."""
+    floats: Mapping[str, Sequence[float]]
+    """What platform_report_float printed under each name, in order; exactly the f32."""
 
 
 def device_file(name: str) -> Path:
@@ -228,13 +229,14 @@ def _run(command: Sequence[str], timeout: float, folder: Path) -> Run:
     except subprocess.TimeoutExpired:
         raise UsageError(f"{' '.join(command)} did not end within {timeout} s") from None
     output = done.stdout + done.stderr
-    found = _REPORT.findall(output)
-    return Run(
-        code=done.returncode,
-        output=output,
-        counts={name: int(count) for name, count, _ in found if count},
-        floats={name: int(bits, 16) for name, _, bits in found if bits},
-    )
+    counts: dict[str, list[int]] = {}
+    floats: dict[str, list[float]] = {}
+    for name, count, bits in _REPORT.findall(output):
+        if count:
+            counts.setdefault(name, []).append(int(count))
+        else:
+            floats.setdefault(name, []).append(struct.unpack(">f", bytes.fromhex(bits))[0])
+    return Run(done.returncode, output, counts, floats)
 
 
 def _include() -> list[str]:

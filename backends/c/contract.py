@@ -1,0 +1,328 @@
+"""The interface of a generated library: header, functions, data. See "templates/model.h"."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from math import prod
+from string import Template
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.func import FuncOp
+
+from niwaki.backends.c.emit import ConstantArray, emit_module
+from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
+from niwaki.backends.c.names import check_prefix, comment_text
+from niwaki.ir.dialects import plan
+from niwaki.ir.lowered import EntryPoint, Lowered, Port, StorageEntry
+
+ALIGNMENT = 8
+"""Of arena and state: the widest scalar there is."""
+_DOCS = {
+    "train_step": "Trains on one batch: one forward and backward pass and one update of the state.",
+    "infer": "Computes the outputs for one batch.",
+    "evaluate": "Computes the loss on one batch and changes nothing.",
+}
+
+
+def fill(name: str, values: Mapping[str, object]) -> str:
+    """A template with its places filled."""
+    text = (files("niwaki.backends.c") / "templates" / name).read_text(encoding="utf-8")
+    return Template(text).substitute(values)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An array that a function of the library takes from its caller."""
+
+    name: str
+    port: Port
+    read: bool
+
+    @property
+    def declaration(self) -> str:
+        """As a C parameter."""
+        const = "const " if self.read else ""
+        return f"{const}{C_TYPES[self.port.dtype]} *{self.name}"
+
+
+def arguments_of(entry: EntryPoint) -> tuple[Argument, ...]:
+    """The arrays of an entry point in C: x..., y, then what it writes. The learning rate is the
+    context's."""
+    inputs = list(entry.inputs[:-1] if entry.name == "train_step" else entry.inputs)
+    target = [] if entry.name == "infer" else [Argument("y", inputs.pop(), True)]
+    if entry.name == "infer":
+        results = _numbered("out", entry.outputs, False)
+    else:
+        names = ("loss", "correct")
+        results = [Argument(n, p, False) for n, p in zip(names, entry.outputs, strict=False)]
+    return (*_numbered("x", inputs, True), *target, *results)
+
+
+def _numbered(name: str, ports: Sequence[Port], read: bool) -> list[Argument]:
+    if len(ports) == 1:
+        return [Argument(name, ports[0], read)]
+    return [Argument(f"{name}{n}", port, read) for n, port in enumerate(ports)]
+
+
+def allocated(size: int) -> int:
+    """Bytes to allocate for `size`: a multiple of the alignment, and never nothing."""
+    return max(ALIGNMENT, -(-size // ALIGNMENT) * ALIGNMENT)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Writes the files of one library."""
+
+    lowered: Lowered
+    prefix: str
+    options: str
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        check_prefix(self.prefix)
+
+    @property
+    def model_hash(self) -> str:
+        """Of the storage: a state saved under one hash fits every library that has the same."""
+        layout = [astuple(e) for e in (*self.lowered.state, *self.lowered.constants)]
+        digest = hashlib.sha256(json.dumps(layout).encode())
+        digest.update(self.lowered.state_image)
+        digest.update(self.lowered.constants_image)
+        return digest.hexdigest()
+
+    @property
+    def names(self) -> dict[str, object]:
+        """What every template knows."""
+        return {
+            "p": self.prefix,
+            "P": self.prefix.upper(),
+            "version": version("niwaki"),
+            "model_hash": self.model_hash[:16],
+            "target": comment_text(self.lowered.target_name),
+        }
+
+    # --- header
+
+    def header(self) -> str:
+        """<prefix>.h."""
+        entries = self.lowered.entries.values()
+        return fill(
+            "model.h",
+            {
+                **self.names,
+                "options": comment_text(self.options) or "none",
+                "memory_table": "\n".join(self._memory_rows()),
+                "state_table": _storage_table(self.lowered.state),
+                "constant_table": _storage_table(self.lowered.constants),
+                "size_macros": "\n".join(self._size_macros()),
+                "learning_rate": float_literal(self.learning_rate),
+                "entry_prototypes": "\n".join(self._prototype(e) for e in entries),
+            },
+        )
+
+    def _memory_rows(self) -> list[str]:
+        rows = [
+            f" *   {e.name:<12} arena {e.arena_bytes:>10}   lower bound {e.bound_bytes:>10}"
+            for e in self.lowered.entries.values()
+        ]
+        rows.append(f" *   {'state':<12}       {len(self.lowered.state_image):>10}")
+        rows.append(f" *   {'constants':<12}       {len(self.lowered.constants_image):>10}")
+        return rows
+
+    def _size_macros(self) -> list[str]:
+        big = self.prefix.upper()
+        lowered = self.lowered
+        lines = [
+            "/** Bytes of an arena that serves every function. */",
+            f"#define {big}_ARENA_BYTES {allocated(lowered.arena_bytes)}u",
+        ]
+        for entry in lowered.entries.values():
+            name = f"{big}_{entry.name.upper()}_ARENA_BYTES"
+            lines.append(f"#define {name} {allocated(entry.arena_bytes)}u")
+        lines += [
+            "/** Bytes of the state: what training changes. */",
+            f"#define {big}_STATE_BYTES {allocated(len(lowered.state_image))}u",
+            "/** Bytes of constant data: frozen weights. */",
+            f"#define {big}_CONSTANT_BYTES {len(lowered.constants_image)}u",
+            "/** Arrays: elements, and sizes of the dimensions as an initialiser. */",
+        ]
+        shapes = {
+            a.name: a.port
+            for entry in lowered.entries.values()
+            for a in arguments_of(entry)
+            if a.port.shape
+        }
+        for name, port in shapes.items():
+            sizes = ", ".join(map(str, port.shape))
+            lines.append(f"#define {big}_{name.upper()}_ELEMENTS {port.elements}u")
+            lines.append(f"#define {big}_{name.upper()}_SHAPE {{{sizes}}}")
+        first = next((p.shape[0] for n, p in shapes.items() if n in ("x", "x0")), 1)
+        return [*lines, "/** Examples in a batch. */", f"#define {big}_BATCH {first}u"]
+
+    def _signature(self, entry: EntryPoint) -> str:
+        arguments = ", ".join(a.declaration for a in arguments_of(entry))
+        return f"int {self.prefix}_{entry.name}({self.prefix}_context *context, {arguments})"
+
+    def _prototype(self, entry: EntryPoint) -> str:
+        lines = ["/**", f" * {_DOCS[entry.name]}", " *"]
+        for argument in arguments_of(entry):
+            port = argument.port
+            direction = "in" if argument.read else "out"
+            sizes = "x".join(map(str, port.shape)) or "one"
+            lines.append(
+                f" * @param[{direction}] {argument.name} {sizes} {port.dtype}"
+                f" ({comment_text(port.name)})"
+            )
+        return "\n".join([*lines, " */", f"{self._signature(entry)};", ""])
+
+    # --- code
+
+    def code(self) -> str:
+        """<prefix>.c: kernels, programs and the functions of the interface."""
+        ops = list(self.lowered.module.body.block.ops)
+        entries = self.lowered.entries
+        arrays = [
+            ConstantArray(self._constant_name(n), C_TYPES[e.dtype], e.offset, _bytes(e))
+            for n, e in enumerate(self.lowered.constants)
+        ]
+        kernels = emit_module(
+            [op for op in ops if isinstance(op, FuncOp)],
+            [op for op in ops if isinstance(op, plan.ProgramOp) and op.sym_name.data in entries],
+            entries,
+            arrays,
+        )
+        contract = fill(
+            "contract.c",
+            {
+                **self.names,
+                "state_image_bytes": len(self.lowered.state_image),
+                "hash_high": self.model_hash[:8],
+                "hash_low": self.model_hash[8:16],
+                "copy_initial_state": "\n".join(self._copies()),
+                "entry_functions": "\n".join(self._function(e) for e in entries.values()),
+            },
+        )
+        head = f'#include "{self.prefix}.h"\n#include "{self.prefix}_data.h"\n'
+        return f"/* Written by niwaki; do not edit. */\n{head}\n{kernels}\n{contract}"
+
+    def _copies(self) -> list[str]:
+        return [
+            f"    memcpy(bytes + {e.offset}, {self._initial_name(n)}, {_bytes(e)});"
+            for n, e in self._initial_entries()
+        ]
+
+    def _function(self, entry: EntryPoint) -> str:
+        big = self.prefix.upper()
+        arguments = arguments_of(entry)
+        missing = " || ".join(f"{a.name} == NULL" for a in arguments)
+        passed = [a.name for a in arguments if a.read]
+        if entry.name == "train_step":
+            passed.append("&context->lr")
+        passed += [a.name for a in arguments if not a.read]
+        return f"""\
+{self._signature(entry)}
+{{
+    const int status = check_context(context, {big}_{entry.name.upper()}_ARENA_BYTES);
+    if (status != {big}_OK) {{
+        return status;
+    }}
+    if ({missing}) {{
+        return {big}_ERROR_NULL;
+    }}
+    run_{entry.name}(context->arena, context->state, {", ".join(passed)});
+    return {big}_OK;
+}}
+"""
+
+    # --- data
+
+    def _constant_name(self, number: int) -> str:
+        return f"{self.prefix}_constant_{number}"
+
+    def _initial_name(self, number: int) -> str:
+        return f"{self.prefix}_initial_{number}"
+
+    def _initial_entries(self) -> list[tuple[int, StorageEntry]]:
+        """State that does not start as zeros."""
+        image = self.lowered.state_image
+        return [
+            (n, e)
+            for n, e in enumerate(self.lowered.state)
+            if any(image[e.offset : e.offset + _bytes(e)])
+        ]
+
+    def _arrays(self) -> list[tuple[str, StorageEntry, NDArray[np.generic]]]:
+        lowered = self.lowered
+        initial = [
+            (self._initial_name(n), e, _array(e, lowered.state_image))
+            for n, e in self._initial_entries()
+        ]
+        constants = [
+            (self._constant_name(n), e, _array(e, lowered.constants_image))
+            for n, e in enumerate(lowered.constants)
+        ]
+        return initial + constants
+
+    def data_header(self) -> str:
+        """<prefix>_data.h."""
+        lines = [
+            "/* Written by niwaki; do not edit. Frozen weights and the initial state. */",
+            f"#ifndef {self.prefix.upper()}_DATA_H",
+            f"#define {self.prefix.upper()}_DATA_H",
+            "\n#include <stdint.h>",
+            "\n#ifdef __cplusplus",
+            'extern "C" {',
+            "#endif\n",
+        ]
+        lines += [
+            f"extern const {C_TYPES[entry.dtype]} {name}[{array.size}];"
+            for name, entry, array in self._arrays()
+        ]
+        return "\n".join([*lines, "\n#ifdef __cplusplus", "}", "#endif", "\n#endif", ""])
+
+    def data(self) -> str:
+        """<prefix>_data.c."""
+        lines = [
+            "/* Written by niwaki; do not edit. */",
+            f'#include "{self.prefix}_data.h"',
+            "\n#include <math.h>",
+            "\n/* Where the arrays are placed: an attribute, or nothing. */",
+            "#ifndef NIWAKI_CONST_SECTION",
+            "#define NIWAKI_CONST_SECTION",
+            "#endif\n",
+        ]
+        for name, entry, array in self._arrays():
+            kind = f"{entry.dtype}{list(entry.shape)}".replace("[", "(").replace("]", ")")
+            lines += [
+                f"/* {comment_text(entry.name)}: {kind} */",
+                f"NIWAKI_CONST_SECTION const {C_TYPES[entry.dtype]} {name}[{array.size}] = {{",
+                initializer(array),
+                "};\n",
+            ]
+        return "\n".join(lines)
+
+
+def _bytes(entry: StorageEntry) -> int:
+    return prod(entry.shape) * np.dtype(entry.dtype).itemsize
+
+
+def _array(entry: StorageEntry, image: bytes) -> NDArray[np.generic]:
+    return np.frombuffer(image, entry.dtype, prod(entry.shape), entry.offset)
+
+
+def _storage_table(entries: Sequence[StorageEntry]) -> str:
+    rows: list[str] = []
+    for entry in entries:
+        shape = "x".join(map(str, entry.shape)) or "1"
+        box = ""
+        if entry.updated is not None and entry.updated != entry.shape:
+            box = f" (updated: {'x'.join(map(str, entry.updated))})"
+        rows.append(
+            f" *   {entry.offset:>10} {_bytes(entry):>10} {entry.kind:<10} {shape} {entry.dtype}"
+            f"{box} {comment_text(entry.name)}"
+        )
+    return "\n".join(rows) or " *   none"

@@ -1,0 +1,1 @@
+"""Files of a C package with places for names: `${p}` is the prefix, `${P}` its capitals."""
