@@ -20,7 +20,7 @@ from niwaki.ir.effects import storage_read
 from niwaki.ir.errors import UnsupportedOpsError, UsageError
 from niwaki.passes.kernel_library import Kernel, KernelLibrary
 from niwaki.passes.storage_layout import StorageLayout
-from niwaki.passes.views import Buffer, View
+from niwaki.passes.views import Allocation, View
 
 MayOverwrite: TypeAlias = Callable[[Operation, str], bool]
 """(operation, name): whether all other readers of that parameter or state run before it.
@@ -47,12 +47,12 @@ class Call:
         return [(r, w) for r, w in self.kernel.spec.in_place if self._may_share(r, w)]
 
     def _may_share(self, read: int, write: int) -> bool:
-        source, result = self.reads[read].buffer, self.writes[write].buffer
+        source, result = self.reads[read].allocation, self.writes[write].allocation
         if not (source.in_arena and result.in_arena and source.size == result.size):
             return False
         allowed = self.kernel.spec.in_place
         return all(
-            (r, write) in allowed for r, view in enumerate(self.reads) if view.buffer is source
+            (r, write) in allowed for r, view in enumerate(self.reads) if view.allocation is source
         )
 
 
@@ -224,7 +224,7 @@ class _Bufferizer:
         target, source = self._assigned(op), self.views[op.value]
         if target.same_place(source):
             return
-        if source.buffer is target.buffer:
+        if source.allocation is target.allocation:
             dense = _scratch(memref_of(type_of(op.value)), "assign")
             self._copy(op, op.value, dense)
             self._call_copy(op, dense, target, (len(self.program.calls) - 1,))
@@ -296,11 +296,13 @@ def _rows_stay_bytes(op: nn.ReshapeOp) -> bool:
 
 
 def _port(space: str, kind: MemRefType, number: int) -> View:
-    return View(Buffer(space, buffer_bytes(kind), index=number, label=f"{space} {number}"), 0, kind)
+    return View(
+        Allocation(space, buffer_bytes(kind), index=number, label=f"{space} {number}"), 0, kind
+    )
 
 
 def _scratch(kind: MemRefType, label: str) -> View:
-    return View(Buffer("arena", buffer_bytes(kind), offset=None, label=label), 0, kind)
+    return View(Allocation("arena", buffer_bytes(kind), offset=None, label=label), 0, kind)
 
 
 def _results_in_arena(op: Operation) -> tuple[View, ...]:
@@ -327,7 +329,8 @@ def _final_uses(result: SSAValue) -> list[tuple[Use, bool]]:
 def _keeps_reads(spec: KernelSpec, reads: Sequence[View], writes: Sequence[View]) -> bool:
     """Whether no write destroys what the same call has yet to read."""
     return all(
-        read.buffer is not write.buffer or ((r, w) in spec.in_place and read.same_place(write))
+        read.allocation is not write.allocation
+        or ((r, w) in spec.in_place and read.same_place(write))
         for w, write in enumerate(writes)
         for r, read in enumerate(reads)
     )

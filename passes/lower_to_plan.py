@@ -19,27 +19,26 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 
 from niwaki.backends.targets import Target, get_target
-from niwaki.ir.context import weights_of
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
+from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port
 from niwaki.ir.program import Program
 from niwaki.passes.arena import ArenaBuffer, ArenaProblem, plan_arena
 from niwaki.passes.bufferize import Call, MayOverwrite, bufferize, storage_readers
 from niwaki.passes.functions import functions
 from niwaki.passes.kernel_library import Kernel, KernelLibrary
-from niwaki.passes.lowered import CallInfo, EntryPoint, Lifetime, Lowered, Port
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.verify_arena import verify_arena
 from niwaki.passes.verify_plan import verify_plan
-from niwaki.passes.views import Buffer, View
+from niwaki.passes.views import Allocation, View
 
 
 @dataclass(frozen=True)
 class LowerToPlanPass(ModulePass):
     """Replaces every function by a plan.program, in front of it the kernels that they call.
 
-    Raises UsageError or UnsupportedOpsError as `lower` does.
+    Raises UsageError or UnsupportedOpsError as `lower` does, but needs no arrays.
     """
 
     name = "lower-to-plan"
@@ -47,13 +46,11 @@ class LowerToPlanPass(ModulePass):
     target: str = "x86-64"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        lowered = lower(Program(op, weights_of(ctx)), get_target(self.target))
+        parts = _Lowering(op, get_target(self.target)).parts
         for function in list(op.body.block.ops):
             function.detach()
             function.erase()
-        for part in list(lowered.module.body.block.ops):
-            part.detach()
-            op.body.block.add_op(part)
+        op.body.block.add_ops(parts)
 
 
 def lower(program: Program, target: Target) -> Lowered:
@@ -61,29 +58,37 @@ def lower(program: Program, target: Target) -> Lowered:
 
     Each block is lowered in its order; run `schedule` before. Every plan is verified.
 
-    Raises UsageError for operations that are not lowered yet, and UnsupportedOpsError (all at
-    once) for those without a kernel.
+    Raises UsageError for operations that are not lowered yet or parameters without an array, and
+    UnsupportedOpsError (all at once) for operations without a kernel.
     """
-    layout = StorageLayout(program.module, target.alignment)
-    library = KernelLibrary(target)
-    names = _KernelNames()
-    programs: list[plan.ProgramOp] = []
-    entries: dict[str, EntryPoint] = {}
-    for function in functions(program.module):
-        lowering = _FunctionLowering(function, layout, library, names)
-        programs.append(lowering.emit())
-        entries[function.sym_name.data] = lowering.entry_point()
-    sizes = {"state": layout.state.size, "constants": layout.constants.size}
-    for emitted in programs:
-        verify_plan(emitted, target.alignment, sizes)
+    lowering = _Lowering(program.module, target)
+    layout = lowering.layout
     return Lowered(
-        module=ModuleOp([*names.functions, *programs]),
-        target=target,
-        entries=entries,
-        state_space=layout.state,
-        constants_space=layout.constants,
-        weights=program.weights,
+        module=ModuleOp(lowering.parts),
+        state=layout.state.entries,
+        constants=layout.constants.entries,
+        state_image=layout.state.image(program.weights),
+        constants_image=layout.constants.image(program.weights),
+        entries=lowering.entries,
+        target_name=target.name,
     )
+
+
+class _Lowering:
+    """The kernels and programs of a module, detached."""
+
+    def __init__(self, module: ModuleOp, target: Target) -> None:
+        self.layout = StorageLayout(module, target.alignment)
+        self.entries: dict[str, EntryPoint] = {}
+        library, names = KernelLibrary(target), _KernelNames()
+        programs: list[plan.ProgramOp] = []
+        sizes = {"state": self.layout.state.size, "constants": self.layout.constants.size}
+        for function in functions(module):
+            lowering = _FunctionLowering(function, self.layout, library, names)
+            programs.append(lowering.emit())
+            verify_plan(programs[-1], target.alignment, sizes)
+            self.entries[function.sym_name.data] = lowering.entry_point()
+        self.parts: list[Operation] = [*names.functions, *programs]
 
 
 class _KernelNames:
@@ -124,7 +129,7 @@ class _FunctionLowering:
         self.alignment = library.target.alignment
         self.program = bufferize(function, layout, library, _block_order(function))
         self.spans: list[_Span] = []
-        self.span_of: dict[Buffer, int] = {}
+        self.span_of: dict[Allocation, int] = {}
         self.workspace: dict[int, View] = {}
         """Number of a call -> its workspace."""
         self.in_place: list[list[tuple[int, int]]] = []
@@ -138,31 +143,33 @@ class _FunctionLowering:
 
     def _find_spans(self) -> None:
         last = {
-            view.buffer: number
+            view.allocation: number
             for number, call in enumerate(self.program.calls)
             for view in (*call.reads, *call.writes)
         }
         for number, call in enumerate(self.program.calls):
             self.in_place.append(self._share(number, call, last))
             for view in call.writes:
-                if view.buffer.in_arena and view.buffer not in self.span_of:
-                    self._add_span(view.buffer, number, last[view.buffer])
+                if view.allocation.in_arena and view.allocation not in self.span_of:
+                    self._add_span(view.allocation, number, last[view.allocation])
             if call.kernel.spec.workspace:
                 kind = MemRefType(i8, [call.kernel.spec.workspace])
                 label = f"workspace of {call.kernel.kind}"
-                buffer = Buffer("arena", call.kernel.spec.workspace, offset=None, label=label)
+                buffer = Allocation("arena", call.kernel.spec.workspace, offset=None, label=label)
                 self.workspace[number] = View(buffer, 0, kind)
                 self._add_span(buffer, number, number)
 
-    def _add_span(self, buffer: Buffer, first: int, last: int) -> None:
-        self.span_of[buffer] = len(self.spans)
-        self.spans.append(_Span(buffer.label, buffer.size, first, last))
+    def _add_span(self, allocation: Allocation, first: int, last: int) -> None:
+        self.span_of[allocation] = len(self.spans)
+        self.spans.append(_Span(allocation.label, allocation.size, first, last))
 
-    def _share(self, number: int, call: Call, last: Mapping[Buffer, int]) -> list[tuple[int, int]]:
+    def _share(
+        self, number: int, call: Call, last: Mapping[Allocation, int]
+    ) -> list[tuple[int, int]]:
         """Puts results in the places of operands that die at this call."""
-        result_in: dict[Buffer, Buffer] = {}
+        result_in: dict[Allocation, Allocation] = {}
         for read, write in call.in_place:
-            source, result = call.reads[read].buffer, call.writes[write].buffer
+            source, result = call.reads[read].allocation, call.writes[write].allocation
             if last[source] == number and source not in result_in and result not in self.span_of:
                 result_in[source] = result
                 self.span_of[result] = self.span_of[source]
@@ -171,7 +178,7 @@ class _FunctionLowering:
             (read, write)
             for read, write in call.kernel.spec.in_place
             if call.reads[read].same_place(call.writes[write])
-            or result_in.get(call.reads[read].buffer) is call.writes[write].buffer
+            or result_in.get(call.reads[read].allocation) is call.writes[write].allocation
         ]
 
     def emit(self) -> plan.ProgramOp:
@@ -209,7 +216,7 @@ class _FunctionLowering:
         )
 
     def _view_op(self, view: View) -> plan.ViewOp:
-        buffer = view.buffer
+        buffer = view.allocation
         start = buffer.offset
         if start is None:
             start = self.plan.offsets[self.span_of[buffer]]
@@ -246,8 +253,8 @@ class _FunctionLowering:
             outputs=_ports("output", terminator.operands),
             arena_bytes=self.plan.size,
             bound_bytes=self.problem.bound,
-            lifetimes=tuple(
-                Lifetime(span.label, offset, buffer.occupied, span.first, span.last)
+            buffers=tuple(
+                Buffer(span.label, offset, buffer.occupied, span.first, span.last)
                 for span, buffer, offset in zip(
                     self.spans, self.problem.buffers, self.plan.offsets, strict=True
                 )
@@ -279,7 +286,7 @@ def _ports(kind: str, values: Sequence[SSAValue]) -> tuple[Port, ...]:
         Port(
             value.name_hint or f"{kind}_{number}",
             shape_of(value),
-            dtype_of(type_of(value).element_type),
+            str(dtype_of(type_of(value).element_type)),
         )
         for number, value in enumerate(values)
     )

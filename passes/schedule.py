@@ -20,7 +20,7 @@ from niwaki.passes.greedy_order import best_greedy_order
 from niwaki.passes.kernel_library import KernelLibrary
 from niwaki.passes.schedule_problem import Node, ScheduleProblem
 from niwaki.passes.storage_layout import StorageLayout
-from niwaki.passes.views import Buffer
+from niwaki.passes.views import Allocation
 
 
 @dataclass(frozen=True)
@@ -127,19 +127,19 @@ def _ordered_calls(
 
 def _problem(ordered: Sequence[tuple[Call, set[int]]], alignment: int) -> ScheduleProblem:
     sizes: list[int] = []
-    numbers: dict[Buffer, int] = {}
+    numbers: dict[Allocation, int] = {}
     nodes: list[Node] = []
     for call, predecessors in ordered:
         for view in call.writes:
-            if view.buffer.in_arena:
-                numbers[view.buffer] = len(sizes)
-                sizes.append(align(view.buffer.size, alignment))
+            if view.allocation.in_arena:
+                numbers[view.allocation] = len(sizes)
+                sizes.append(align(view.allocation.size, alignment))
         reads, writes = (
-            tuple(dict.fromkeys(numbers[v.buffer] for v in views if v.buffer.in_arena))
+            tuple(dict.fromkeys(numbers[v.allocation] for v in views if v.allocation.in_arena))
             for views in (call.reads, call.writes)
         )
         in_place = tuple(
-            (numbers[call.reads[r].buffer], numbers[call.writes[w].buffer])
+            (numbers[call.reads[r].allocation], numbers[call.writes[w].allocation])
             for r, w in call.in_place
         )
         workspace = align(call.kernel.spec.workspace, alignment)

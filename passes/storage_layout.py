@@ -2,38 +2,28 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, MemRefType, ModuleOp
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, ModuleOp
 from xdsl.ir import Attribute, Operation
 
 from niwaki.backends.kernels.spec import buffer_bytes, memref_of
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import i1, type_of
+from niwaki.ir.dialects.tensor_op import i1, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
 from niwaki.ir.errors import UsageError
+from niwaki.ir.lowered import StorageEntry
 from niwaki.passes.arena import align
 from niwaki.passes.functions import functions
-from niwaki.passes.views import Buffer, View
+from niwaki.passes.views import Allocation, View
 
 Weights: TypeAlias = Mapping[str, NDArray[np.generic]]
 
-
-@dataclass(frozen=True)
-class StorageEntry:
-    """A tensor with a fixed place in the state or the constants."""
-
-    name: str
-    offset: int
-    """Bytes from the start of its space."""
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-    size: int
-    """Bytes, without padding."""
-    fill: float | int | None
-    """The initial value of every element; None: the array of that name in the weight store."""
+_Source: TypeAlias = train.Storage | nn.ConstantOp
+_Key: TypeAlias = str | tuple[Attribute, Attribute]
+"""The name of a parameter or state, or value and type of a constant."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +31,8 @@ class StorageSpace:
     """The entries of one space, in address order."""
 
     entries: tuple[StorageEntry, ...]
+    fills: tuple[float | int | None, ...]
+    """The initial value of all elements of each entry; None: the array of its name."""
     size: int
     """Bytes, a multiple of the alignment."""
 
@@ -50,89 +42,88 @@ class StorageSpace:
         Raises UsageError if a parameter has no array of its shape in `weights`.
         """
         image = bytearray(self.size)
-        for entry in self.entries:
-            image[entry.offset : entry.offset + entry.size] = _initial_bytes(entry, weights)
+        for entry, fill in zip(self.entries, self.fills, strict=True):
+            array = _parameter(entry, weights) if fill is None else np.full(entry.shape, fill)
+            content = array.astype(entry.dtype, order="C").tobytes()
+            image[entry.offset : entry.offset + len(content)] = content
         return bytes(image)
 
 
-def _initial_bytes(entry: StorageEntry, weights: Weights) -> bytes:
-    if entry.fill is not None:
-        return np.full(entry.shape, entry.fill, entry.dtype).tobytes()
+def _parameter(entry: StorageEntry, weights: Weights) -> NDArray[np.generic]:
     array = weights.get(entry.name)
     if array is None or array.shape != entry.shape:
         raise UsageError(
             f"parameter '{entry.name}' has no array of shape {list(entry.shape)} in the weights: "
             "load the program together with its weights"
         )
-    return array.astype(entry.dtype, copy=False).tobytes()
+    return array
 
 
 class StorageLayout:
-    """What a module's functions share: `state` (may be written by one of them) and `constants`."""
+    """What a module's functions share: `state` (what one of them may write) and `constants`."""
 
     def __init__(self, module: ModuleOp, alignment: int) -> None:
-        self._buffers: dict[_Key, Buffer] = {}
-        found = _storage_of(module)
-        written = _written_names(module)
-        is_state = {k: isinstance(op, train.StateOp) or k in written for k, op in found.items()}
-        self.state = self._lay_out("state", [k for k in found if is_state[k]], found, alignment)
+        self._allocations: dict[_Key, Allocation] = {}
+        sources = _sources(module)
+        written = _written_boxes(module)
+        is_state = {k: isinstance(op, train.StateOp) or k in written for k, op in sources.items()}
+        self.state = self._lay_out(
+            "state", {k: op for k, op in sources.items() if is_state[k]}, written, alignment
+        )
         self.constants = self._lay_out(
-            "constants", [k for k in found if not is_state[k]], found, alignment
+            "constants", {k: op for k, op in sources.items() if not is_state[k]}, {}, alignment
         )
 
-    def view(self, op: train.Storage | nn.ConstantOp) -> View:
+    def view(self, op: _Source) -> View:
         """The whole tensor that `op` reads."""
-        return View(self._buffers[_key(op)], 0, memref_of(type_of(op.results[0])))
+        return View(self._allocations[_key(op)], 0, memref_of(type_of(op.results[0])))
 
     def _lay_out(
         self,
         space: str,
-        keys: Sequence["_Key"],
-        ops: Mapping["_Key", train.Storage | nn.ConstantOp],
+        sources: Mapping[_Key, _Source],
+        written: Mapping[str, tuple[int, ...]],
         alignment: int,
     ) -> StorageSpace:
         entries: list[StorageEntry] = []
         end = 0
-        for key in keys:
-            entry = _entry(_name(key, len(entries)), end, ops[key])
-            entries.append(entry)
-            self._buffers[key] = Buffer(space, entry.size, end, label=entry.name)
-            end = align(end + entry.size, alignment)
-        return StorageSpace(tuple(entries), end)
+        for key, op in sources.items():
+            name = key if isinstance(key, str) else f"constant_{len(entries)}"
+            size = buffer_bytes(memref_of(type_of(op.results[0])))
+            entries.append(_entry(name, end, op, written.get(name)))
+            self._allocations[key] = Allocation(space, size, end, label=name)
+            end = align(end + size, alignment)
+        return StorageSpace(tuple(entries), tuple(map(_fill, sources.values())), end)
 
 
-_Key: TypeAlias = str | tuple[Attribute, Attribute]
-"""The name of a parameter or state, or value and type of a constant."""
-
-
-def _key(op: train.Storage | nn.ConstantOp) -> _Key:
+def _key(op: _Source) -> _Key:
     return op.key if isinstance(op, train.Storage) else (op.value, op.y.type)
 
 
-def _name(key: _Key, number: int) -> str:
-    return key if isinstance(key, str) else f"constant_{number}"
-
-
-def _storage_of(module: ModuleOp) -> dict[_Key, train.Storage | nn.ConstantOp]:
+def _sources(module: ModuleOp) -> dict[_Key, _Source]:
     """The first operation that reads each, in program order."""
-    found: dict[_Key, train.Storage | nn.ConstantOp] = {}
+    found: dict[_Key, _Source] = {}
     for op in _top_level(module):
-        if isinstance(op, train.Storage | nn.ConstantOp):
-            first = found.setdefault(_key(op), op)
-            if first.results[0].type != op.results[0].type:
-                raise UsageError(
-                    f"'{_key(op)}' is {first.results[0].type} in one function and "
-                    f"{op.results[0].type} in another: import the model again"
-                )
+        if not isinstance(op, _Source):
+            continue
+        first = found.setdefault(_key(op), op)
+        if first.results[0].type != op.results[0].type:
+            raise UsageError(
+                f"'{_key(op)}' is {first.results[0].type} in one function and "
+                f"{op.results[0].type} in another: import the model again"
+            )
     return found
 
 
-def _written_names(module: ModuleOp) -> set[str]:
-    return {
-        train.storage_of(op.target).key
-        for op in _top_level(module)
-        if isinstance(op, train.AssignOp)
-    }
+def _written_boxes(module: ModuleOp) -> dict[str, tuple[int, ...]]:
+    """Name -> the sizes of the leading box that the module writes."""
+    written: dict[str, tuple[int, ...]] = {}
+    for op in _top_level(module):
+        if isinstance(op, train.AssignOp):
+            box = shape_of(op.value)
+            before = written.get(name := train.storage_of(op.target).key, box)
+            written[name] = tuple(map(max, before, box))
+    return written
 
 
 def _top_level(module: ModuleOp) -> Iterable[Operation]:
@@ -140,20 +131,31 @@ def _top_level(module: ModuleOp) -> Iterable[Operation]:
         yield from function.body.block.ops
 
 
-def _entry(name: str, offset: int, op: train.Storage | nn.ConstantOp) -> StorageEntry:
-    kind = type_of(op.results[0])
-    layout: MemRefType = memref_of(kind)
-    size = buffer_bytes(layout)
+def _entry(name: str, offset: int, op: _Source, updated: tuple[int, ...] | None) -> StorageEntry:
+    tensor = type_of(op.results[0])
+    if tensor.element_type == i1:
+        shape: Sequence[int] = memref_of(tensor).get_shape()
+        return StorageEntry(name, offset, tuple(shape), "int8", updated, _kind(op))
+    dtype = str(dtype_of(tensor.element_type))
+    return StorageEntry(name, offset, tensor.get_shape(), dtype, updated, _kind(op))
+
+
+def _kind(op: _Source) -> Literal["parameter", "optimizer", "counter", "constant"]:
     match op:
-        case nn.ConstantOp(value=FloatAttr() | IntegerAttr() as value):
-            fill: float | int | None = value.value.data
         case train.StateOp():
-            fill = op.init.value.data
+            return "optimizer" if shape_of(op.value) else "counter"
+        case nn.ConstantOp():
+            return "constant"
         case _:
-            fill = None
-    if kind.element_type == i1:
-        return StorageEntry(
-            name, offset, layout.get_shape(), np.dtype(np.int8), size, -1 if fill else 0
-        )
-    dtype = dtype_of(kind.element_type)
-    return StorageEntry(name, offset, kind.get_shape(), dtype, size, fill)
+            return "parameter"
+
+
+def _fill(op: _Source) -> float | int | None:
+    match op:
+        case train.StateOp():
+            return op.init.value.data
+        case nn.ConstantOp(value=FloatAttr() | IntegerAttr() as value):
+            is_mask = type_of(op.y).element_type == i1
+            return -int(value.value.data != 0) if is_mask else value.value.data
+        case _:
+            return None

@@ -9,7 +9,7 @@ from niwaki.backends.kernels.spec import buffer_bytes, element_bytes, is_contigu
 
 
 @dataclass(frozen=True, eq=False)
-class Buffer:
+class Allocation:
     """A piece of one memory space; compared by identity."""
 
     space: str
@@ -33,7 +33,7 @@ class Buffer:
 class View:
     """One tensor value in a buffer; compared by identity: a value overwritten is another view."""
 
-    buffer: Buffer
+    allocation: Allocation
     offset: int
     """Bytes from the start of the buffer."""
     kind: MemRefType
@@ -45,7 +45,7 @@ class View:
 
     def same_place(self, other: "View") -> bool:
         """Whether both are the same elements, in the same order, of the same memory."""
-        if self.buffer is not other.buffer or self.offset != other.offset:
+        if self.allocation is not other.allocation or self.offset != other.offset:
             return False
         dense = is_contiguous(self.kind) and is_contiguous(other.kind)
         return self.kind == other.kind or (dense and self.size == other.size)
@@ -53,7 +53,7 @@ class View:
     def reshaped(self, kind: MemRefType) -> "View":
         """The same bytes under another shape; the view must be contiguous."""
         assert is_contiguous(self.kind)
-        return View(self.buffer, self.offset, kind)
+        return View(self.allocation, self.offset, kind)
 
     def box(self, starts: Sequence[int], sizes: Sequence[int]) -> "View":
         """The elements from `starts` on, `sizes` of them along each dimension."""
@@ -63,4 +63,4 @@ class View:
         kind = MemRefType(element, sizes, StridedLayoutAttr(strides))
         if is_contiguous(kind):
             kind = MemRefType(element, sizes)
-        return View(self.buffer, self.offset + first * element_bytes(element), kind)
+        return View(self.allocation, self.offset + first * element_bytes(element), kind)
