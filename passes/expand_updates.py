@@ -1,10 +1,12 @@
 """`expand-updates`: writes the updates of optimizers as elementwise operations and assignments."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
@@ -26,15 +28,9 @@ class ExpandUpdatesPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in functions(op):
             for inner in function.body.block.ops:
-                match inner:
-                    case train.SgdOp():
-                        _expand_sgd(inner)
-                    case train.AdamOp():
-                        _expand_adam(inner)
-                    case train.ClipByNormOp():
-                        _expand_clip(inner)
-                    case _:
-                        pass
+                expansion = EXPANSIONS.get(type(inner))
+                if expansion is not None:
+                    expansion(inner)
 
 
 def _updated_box(b: Builder, parameter: SSAValue, gradient: SSAValue) -> SSAValue:
@@ -99,3 +95,10 @@ def _expand_clip(op: train.ClipByNormOp) -> None:
     norm = b.add(b.sqrt(square), b.number(1e-6, square))
     factor = b.min(b.div(b.number(op.max_norm.value.data, norm), norm), b.number(1.0, norm))
     Rewriter.replace_op(op, [], [b.mul(g, factor) for g in op.gradients])
+
+
+EXPANSIONS: Mapping[type[Operation], Callable[[Any], None]] = {
+    train.SgdOp: _expand_sgd,
+    train.AdamOp: _expand_adam,
+    train.ClipByNormOp: _expand_clip,
+}
