@@ -12,12 +12,12 @@ from niwaki.frontends import idioms
 from niwaki.frontends.checked_json import Json
 from niwaki.frontends.conversion import Unsupported
 from niwaki.frontends.nchw import MAX_PARTS, Imported, NchwBuilder, checked_axis, small
-from niwaki.ir.dialects.tensor_op import require
+from niwaki.ir.dialects.tensor_op import broadcast_shapes, require
 
 Result: TypeAlias = Imported | Sequence[Imported] | int
 Environment: TypeAlias = Mapping[str, Imported | int]
 
-FLOAT, INT, LONG = 7, 4, 5
+FLOAT, INT, LONG, BOOL = 7, 4, 5, 12
 """torch's numbers of the scalar types that a model may compute in."""
 
 
@@ -87,10 +87,12 @@ class Arguments:
             raise value.fail("expected tensors")
         return [self._tensor(v) for v in value.elements()]
 
-    def operand(self, n: NchwBuilder, name: str, like: Imported) -> Imported:
-        """A tensor, or a number as a constant of the element type of `like`."""
+    def operand(self, n: NchwBuilder, name: str, like: str) -> Imported:
+        """A tensor, or a number as a constant of the element type of the argument `like`."""
         kind, value = self._required(name)
-        return self._tensor(value) if kind == "as_tensor" else n.scalar(self.number(name), like)
+        if kind == "as_tensor":
+            return self._tensor(value)
+        return n.scalar(self.number(name), self.tensor(like))
 
     def index(self, name: str, default: int) -> int:
         """An integer of any size, as slices have."""
@@ -170,8 +172,8 @@ def _unary(method: str) -> Rule:
 
 def _binary(method: str) -> Rule:
     def convert(n: NchwBuilder, a: Arguments) -> Result:
-        x = a.tensor("self")
-        other = idioms.scaled(n, a.operand(n, "other", x), a.number("alpha", 1.0))
+        x = a.operand(n, "self", like="other")
+        other = idioms.scaled(n, a.operand(n, "other", like="self"), a.number("alpha", 1.0))
         return n.elementwise(getattr(n.b, method), x, other)
 
     return Rule(convert, (f"nn.{method}",))
@@ -180,14 +182,18 @@ def _binary(method: str) -> Rule:
 def _reversed_sub(n: NchwBuilder, a: Arguments) -> Result:
     x = a.tensor("self")
     return n.elementwise(
-        n.b.sub, a.operand(n, "other", x), idioms.scaled(n, x, a.number("alpha", 1.0))
+        n.b.sub, a.operand(n, "other", like="self"), idioms.scaled(n, x, a.number("alpha", 1.0))
     )
+
+
+def _log1p(n: NchwBuilder, a: Arguments) -> Result:
+    return n.elementwise(n.b.log, n.elementwise(n.b.add, a.tensor("self"), n.scalar(1.0)))
 
 
 def _compare(predicate: str) -> Rule:
     def convert(n: NchwBuilder, a: Arguments) -> Result:
         x = a.tensor("self")
-        other = a.operand(n, "other", x)
+        other = a.operand(n, "other", like="self")
         return n.elementwise(partial(n.b.compare, predicate=predicate), x, other)
 
     return Rule(convert, ("nn.compare",))
@@ -218,6 +224,12 @@ def _scalar_tensor(n: NchwBuilder, a: Arguments) -> Result:
     if a.integer("dtype", FLOAT) != FLOAT:
         raise Unsupported("constant that is not float32")
     return n.scalar(a.number("s"))
+
+
+def _full_like(n: NchwBuilder, a: Arguments) -> Result:
+    if a.integer("dtype", FLOAT) != FLOAT:
+        raise Unsupported("constant that is not float32")
+    return n.full(a.number("fill_value"), a.tensor("self").shape)
 
 
 def _full(n: NchwBuilder, a: Arguments) -> Result:
@@ -418,6 +430,12 @@ def _expand(n: NchwBuilder, a: Arguments) -> Result:
     return n.expand(x, [o if s == -1 else s for s, o in zip(size, old, strict=True)])
 
 
+def _broadcast_tensors(n: NchwBuilder, a: Arguments) -> Result:
+    xs = a.tensors("tensors")
+    shape = broadcast_shapes(*(x.shape for x in xs))
+    return [n.expand(x, shape) for x in xs]
+
+
 def _pad(n: NchwBuilder, a: Arguments) -> Result:
     x, pads = a.tensor("self"), a.integers("pad")
     rank = len(x.shape)
@@ -553,6 +571,7 @@ RULES: Mapping[str, Rule] = {
     "aten.rsub.Tensor": _SUBTRACTION,
     "aten.reciprocal.default": Rule(_reciprocal, ("nn.div",)),
     "aten.square.default": Rule(lambda n, a: idioms.power(n, a.tensor("self"), 2.0), ("nn.mul",)),
+    "aten.log1p.default": Rule(_log1p, ("nn.add", "nn.log")),
     "aten.pow.Tensor_Scalar": _POWER,
     "aten.where.self": Rule(_where, ("nn.select",)),
     "aten.clamp.default": _CLAMP,
@@ -569,6 +588,7 @@ RULES: Mapping[str, Rule] = {
     "aten.softplus.default": Rule(_softplus, ("nn.softplus",)),
     "aten.scalar_tensor.default": Rule(_scalar_tensor, ("nn.constant",)),
     "aten.full.default": Rule(_full, ("nn.constant",)),
+    "aten.full_like.default": Rule(_full_like, ("nn.constant",)),
     "aten.conv2d.default": _CONVOLUTION,
     "aten.convolution.default": _CONVOLUTION,
     "aten.conv2d.padding": Rule(_same_or_valid_convolution, ("nn.conv2d", "nn.add")),
@@ -613,6 +633,7 @@ RULES: Mapping[str, Rule] = {
     "aten.transpose.int": Rule(_transpose, _TRANSPOSE),
     "aten.t.default": Rule(_t, _TRANSPOSE),
     "aten.expand.default": Rule(_expand, ("nn.broadcast",)),
+    "aten.broadcast_tensors.default": Rule(_broadcast_tensors, ("nn.broadcast",)),
     "aten.constant_pad_nd.default": Rule(_pad, ("nn.pad", "nn.slice")),
     "aten.pad.default": Rule(_constant_mode_pad, ("nn.pad", "nn.slice")),
     "aten.slice.Tensor": Rule(_slice, _SPLIT),

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -23,11 +24,12 @@ from xdsl.dialects.builtin import (
     StringAttr,
     UnknownLoc,
     f32,
+    i1,
     i32,
 )
 
 from niwaki.frontends.archive import Archive
-from niwaki.frontends.aten import FLOAT, INT, LONG, RULES, VIEWS, Arguments, Result
+from niwaki.frontends.aten import BOOL, FLOAT, INT, LONG, RULES, VIEWS, Arguments, Result
 from niwaki.frontends.aten import OPS as OPS
 from niwaki.frontends.checked_json import Json
 from niwaki.frontends.conversion import Conversion, live_nodes
@@ -452,7 +454,12 @@ class _Importer:
         """Values of the right shapes, so that what follows can be checked as well."""
         for name in node.outputs:
             meta = self._metas.get(name)
-            if meta is not None and all(
-                s.variant()[0] == "as_int" for s in meta["sizes"].elements()
-            ):
-                self._environment[name] = self._argument(name)
+            if meta is None:
+                continue
+            sizes = [size.variant() for size in meta["sizes"].elements()]
+            shape = [value.integer() for kind, value in sizes if kind == "as_int"]
+            element = {**_ELEMENTS, BOOL: i1}.get(meta["dtype"].integer())
+            if element is not None and len(shape) == len(sizes):
+                stand_in = partial(self._n.argument, shape, element, name)
+                value = self._conversion.run(node.op, node.place, stand_in)
+                self._environment.update({} if value is None else {name: value})
