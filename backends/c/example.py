@@ -27,6 +27,10 @@ class TestVectors:
 
 def vectors_header(contract: Contract, vectors: TestVectors | None) -> str:
     """<prefix>_vectors.h: the batch (zeros if there are no vectors) and the expected losses."""
+    if vectors is not None and len(vectors.arrays) != len(_batch(contract)):
+        raise UsageError(
+            f"test vectors need {len(_batch(contract))} arrays: the inputs, the target"
+        )
     big = contract.prefix.upper()
     lines = [
         "/* Written by niwaki; do not edit. */",
@@ -46,10 +50,6 @@ def vectors_header(contract: Contract, vectors: TestVectors | None) -> str:
 def main_file(contract: Contract, vectors: TestVectors | None) -> str:
     """main.c."""
     entries = contract.lowered.entries
-    if vectors is not None and len(vectors.arrays) != len(_batch(contract)):
-        raise UsageError(
-            f"test vectors need {len(_batch(contract))} arrays: the inputs, the target"
-        )
     lines: list[str] = []
     if "train_step" in entries:
         lines += _training(contract, vectors)
