@@ -18,7 +18,7 @@ from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import get_ints, i1, shape_of, type_of
 from niwaki.ir.effects import storage_read
 from niwaki.ir.errors import UnsupportedOpsError, UsageError
-from niwaki.passes.kernel_library import Kernel, KernelLibrary
+from niwaki.passes.kernel_library import Kernel, KernelLibrary, kind_of
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.views import Allocation, View
 
@@ -306,8 +306,7 @@ def _scratch(kind: MemRefType, label: str) -> View:
 
 
 def _results_in_arena(op: Operation) -> tuple[View, ...]:
-    label = op.name.removeprefix("nn.")
-    return tuple(_scratch(memref_of(type_of(r)), r.name_hint or label) for r in op.results)
+    return tuple(_scratch(memref_of(type_of(r)), r.name_hint or kind_of(op)) for r in op.results)
 
 
 def _final_uses(result: SSAValue) -> list[tuple[Use, bool]]:

@@ -36,7 +36,7 @@ class KernelLibrary:
         key = (tuple(operands), tuple(results), _structure(op))
         if key not in self._kernels:
             spec = select(op, operands, results, self.target)
-            self._kernels[key] = Kernel(_kind(op), spec)
+            self._kernels[key] = Kernel(kind_of(op), spec)
         return self._kernels[key]
 
     def copy(self, source: MemRefType, destination: MemRefType) -> Kernel:
@@ -47,7 +47,7 @@ class KernelLibrary:
         return self._kernels[key]
 
 
-def _kind(op: Operation) -> str:
+def kind_of(op: Operation) -> str:
     """The name of the operation that is not elementwise, if there is one."""
     ops = op.body.block.ops if isinstance(op, nn.FusedOp) else (op,)
     plain = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp, nn.YieldOp)

@@ -1,0 +1,133 @@
+"""The passes in order: from an imported program to kernels and plans."""
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+
+from niwaki.backends.targets import Target
+from niwaki.ir.context import NiwakiContext
+from niwaki.ir.errors import UsageError
+from niwaki.ir.lowered import Lowered
+from niwaki.ir.program import Program
+from niwaki.ir.training import SGD, AdamW, Optimizer, Scheme, TrainingOptions
+from niwaki.passes.autodiff import AutodiffPass
+from niwaki.passes.build_training import BuildTrainingPass
+from niwaki.passes.canonicalize import CanonicalizePass
+from niwaki.passes.constant_fold import ConstantFoldPass
+from niwaki.passes.cse import CsePass
+from niwaki.passes.dce import DcePass
+from niwaki.passes.decompose import DecomposePass
+from niwaki.passes.expand_updates import ExpandUpdatesPass
+from niwaki.passes.fold_batch_norm import FoldBatchNormPass
+from niwaki.passes.functions import find_function
+from niwaki.passes.fuse import FusePass
+from niwaki.passes.instrument import PassRunner
+from niwaki.passes.lower_to_plan import lower
+from niwaki.passes.schedule import SchedulePass, schedule
+from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
+from niwaki.passes.set_batch import SetBatchPass
+
+BATCH_NORMS = ("as_is", "fold")
+"""What may become of batch norms: as the model states them, or frozen ones folded into weights."""
+
+
+def compile_program(
+    program: Program,
+    options: TrainingOptions,
+    target: Target,
+    batch: int | None = None,
+    batch_norm: str = "as_is",
+    instrument: PassRunner | None = None,
+) -> Lowered:
+    """Kernels, plans and memory images of @train_step, @infer and @evaluate.
+
+    `program` is as a frontend delivers it, and stays as it is. `batch`: samples per step (None:
+    the model's). `instrument` applies the passes before `lower-to-plan`, which is no longer about
+    tensors.
+
+    Raises UsageError if an argument does not fit the model, UnsupportedOpsError if an operation
+    has no kernel.
+    """
+    program = program.clone()
+    runner = PassRunner() if instrument is None else instrument
+    passes = training_pipeline(options, target, batch, batch_norm)
+    runner.run(NiwakiContext(program.weights), program.module, passes)
+    return lower(program, target)
+
+
+def training_pipeline(
+    options: TrainingOptions, target: Target, batch: int | None = None, batch_norm: str = "as_is"
+) -> tuple[ModulePass, ...]:
+    """Every pass from @forward to scheduled training, inference and evaluation.
+
+    Raises UsageError if `batch_norm` is none of BATCH_NORMS.
+    """
+    if batch_norm not in BATCH_NORMS:
+        raise UsageError(f"unknown batch_norm '{batch_norm}': use {' or '.join(BATCH_NORMS)}")
+    set_batch = () if batch is None else (SetBatchPass(batch),)
+    fold = (FoldBatchNormPass(),) if batch_norm == "fold" else ()
+    return (
+        *set_batch,
+        CanonicalizePass(),
+        *fold,
+        BuildTrainingPass(options.loss),
+        _SelectScheme(options.scheme),
+        _autodiff(options.optimizer),
+        ExpandUpdatesPass(),
+        DecomposePass(),
+        CanonicalizePass(),
+        ConstantFoldPass(),
+        CsePass(),
+        DcePass(),
+        FusePass(),
+        _ScheduleFor(target),
+    )
+
+
+def _autodiff(optimizer: Optimizer) -> AutodiffPass:
+    if isinstance(optimizer, SGD):
+        return AutodiffPass(
+            "sgd",
+            momentum=optimizer.momentum,
+            nesterov=optimizer.nesterov,
+            weight_decay=optimizer.weight_decay,
+            clip_norm=optimizer.clip_norm,
+        )
+    return AutodiffPass(
+        "adamw" if isinstance(optimizer, AdamW) else "adam",
+        beta1=optimizer.betas[0],
+        beta2=optimizer.betas[1],
+        epsilon=optimizer.epsilon,
+        weight_decay=optimizer.weight_decay,
+        clip_norm=optimizer.clip_norm,
+    )
+
+
+@dataclass(frozen=True)
+class _SelectScheme(ModulePass):
+    """`select-updates` with a scheme that need not have a textual form."""
+
+    name = SelectUpdatesPass.name
+    scheme: Scheme
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        select_updates(find_function(op, "train_step", "run build-training first"), self.scheme)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class _ScheduleFor(ModulePass):
+    """`schedule` for a target that need not be in the table."""
+
+    name = SchedulePass.name
+    target: Target
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        schedule(op, self.target)
+
+    def __str__(self) -> str:
+        return str(SchedulePass(target=self.target.name))
