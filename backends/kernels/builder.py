@@ -335,20 +335,26 @@ class KernelBuilder:
         source = _element(x)
         if source == element:
             return x
-        lanes = x.type.get_shape() if isinstance(x.type, VectorType) else None
-        result: Attribute = element if lanes is None else VectorType(element, lanes)
+        if isinstance(x.type, VectorType):
+            # arith's conversions, as xDSL has them, take scalars only.
+            lanes = range(self.lanes(x))
+            return self.from_elements([self.cast(self.extract(x, i), element) for i in lanes])
         if isinstance(source, IndexType) or isinstance(element, IndexType):
-            return self._one(arith.IndexCastOp(x, result))
+            return self._one(arith.IndexCastOp(x, element))
         assert isinstance(source, IntegerType)
         if isinstance(element, Float32Type):
             wide = x if source.width.data > 1 else self.cast(x, i32)
-            return self._one(arith.SIToFPOp(wide, result))
+            return self._one(arith.SIToFPOp(wide, element))
         assert isinstance(element, IntegerType)
         if source.width.data < element.width.data:
-            return self._one(arith.ExtUIOp(x, result))
-        return self._one(arith.TruncIOp(x, result))
+            return self._one(arith.ExtUIOp(x, element))
+        return self._one(arith.TruncIOp(x, element))
 
     # --- vectors
+
+    def lanes(self, x: Value) -> int:
+        """Elements of a vector; 1 for a scalar."""
+        return x.type.get_shape()[0] if isinstance(x.type, VectorType) else 1
 
     def broadcast(self, scalar: Value, lanes: int) -> Value:
         """A vector of `lanes` copies; the scalar itself for one lane."""
@@ -408,5 +414,3 @@ def _element(value: Value) -> Attribute:
 
 def _is_float(value: Value) -> bool:
     return isinstance(_element(value), Float32Type)
-
-

@@ -57,8 +57,10 @@ def collapse(
         ],
         len(values),
     )
-    kinds = [_kind(type_of(v), [d.steps[n] for d in dimensions], dimensions)
-             for n, v in enumerate(values)]
+    kinds = [
+        _kind(type_of(v), [d.steps[n] for d in dimensions], dimensions)
+        for n, v in enumerate(values)
+    ]
     block = Block(arg_types=[kind for kind, _ in kinds[: len(group.inputs)]])
     mapping: dict[SSAValue, SSAValue] = dict(zip(group.inputs, block.args, strict=True))
     for op in group.ops:

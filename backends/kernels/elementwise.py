@@ -5,8 +5,9 @@ from functools import partial
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 
+from niwaki.backends.kernels import masks
 from niwaki.backends.kernels.builder import Index, KernelBuilder
 from niwaki.backends.kernels.collapse import collapse
 from niwaki.backends.kernels.pointwise import Group, Pointwise, each_block
@@ -48,6 +49,18 @@ def in_place_pairs(
     )
 
 
+def block_lanes(group: Group, target: Target) -> int:
+    """How many elements to compute at once: with masks, on vector machines, whole bytes."""
+    if target.lanes == 1 or not any(is_mask(v) for v in (*group.inputs, *group.outputs)):
+        return target.lanes
+    return max(target.lanes, 8)
+
+
+def is_mask(value: SSAValue) -> bool:
+    """Whether a tensor value consists of i1."""
+    return type_of(value).element_type == i1
+
+
 def _build(
     group: Group,
     operands: Sequence[MemRefType],
@@ -61,24 +74,14 @@ def _build(
     refs = [k.view(ref, kind) for ref, kind in zip(k.args, collapsed.refs, strict=True)]
     point = Pointwise(collapsed.group, None, refs[: len(operands)], refs[len(operands) :])
     *outer, row = collapsed.shape
-    writes_mask = any(type_of(v).element_type == i1 for v in group.outputs)
-    reads_mask = any(type_of(v).element_type == i1 for v in group.inputs)
-
-    def block(indices: list[Index], start: Index, lanes: int) -> None:
-        if target.lanes == 1 and writes_mask:
-            point.emit_byte(k, [*indices, start], lanes)
-        else:
-            point.emit(k, [*indices, start], lanes)
+    by_byte = target.lanes == 1 and any(is_mask(v) for v in group.outputs)
+    lanes = block_lanes(group, target)
 
     def row_of(indices: list[Index]) -> None:
-        if target.lanes == 1 and writes_mask:
-            if row >= 8:
-                k.each(0, row // 8 * 8, 8, lambda i: block(indices, i, 8))
-            if row % 8:
-                block(indices, row // 8 * 8, row % 8)
-            return
-        lanes = max(target.lanes, 8) if target.lanes > 1 and (writes_mask or reads_mask) else target.lanes
-        each_block(k, row, lanes, lambda start, width: block(indices, start, width))
+        if by_byte:
+            masks.each_byte(k, row, lambda start, n: point.emit_byte(k, [*indices, start], n))
+        else:
+            each_block(k, row, lanes, lambda start, n: point.emit(k, [*indices, start], n))
 
     k.nest(outer, row_of)
     return k.finish()

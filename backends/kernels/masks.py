@@ -1,6 +1,6 @@
 """Masks in memory: bits, each row of the last dimension from a new byte on, lowest bit first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xdsl.dialects.builtin import VectorType, i8
 from xdsl.ir import Attribute
@@ -33,7 +33,7 @@ def load(k: KernelBuilder, ref: Value, indices: Sequence[Index], lanes: int) -> 
 def store(k: KernelBuilder, mask: Value, ref: Value, indices: Sequence[Index]) -> None:
     """Stores the bits of `mask` from the element `indices` on; constraints as for `load`."""
     place, column = _byte(k, indices)
-    lanes = mask.type.get_shape()[0] if isinstance(mask.type, VectorType) else 1
+    lanes = k.lanes(mask)
     if lanes % 8 == 0:
         k.store(k.pack_bits(mask), ref, place)
         return
@@ -49,6 +49,15 @@ def store_byte(
 ) -> None:
     """Stores up to 8 scalar bits as the byte that begins with the element `indices`."""
     k.store(_collect(k, bits), ref, _byte(k, indices)[0])
+
+
+def each_byte(k: KernelBuilder, size: int, body: Callable[[Index, int], None]) -> None:
+    """body(start, bits) for each byte of a row of `size` bits."""
+    whole = size // 8 * 8
+    if whole:
+        k.each(0, whole, 8, lambda start: body(start, 8))
+    if size % 8:
+        body(whole, size % 8)
 
 
 def _collect(k: KernelBuilder, bits: Sequence[Value]) -> Value:

@@ -12,7 +12,6 @@ from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import i1, type_of
 
-
 POINTWISE = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp)
 """What a group may hold besides its anchor."""
 

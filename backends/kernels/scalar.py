@@ -32,8 +32,7 @@ def _element(x: Value) -> Attribute:
 
 def _like(k: KernelBuilder, x: Value, value: float, element: Attribute | None = None) -> Value:
     """A constant with the lanes, and unless given the element type, of `x`."""
-    lanes = x.type.get_shape()[0] if isinstance(x.type, VectorType) else 1
-    return k.constant(value, element or _element(x), lanes)
+    return k.constant(value, element or _element(x), k.lanes(x))
 
 
 def _is_float(x: Value) -> bool:

@@ -4,8 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, MemRefType, StringAttr, SymbolRefAttr
-from xdsl.dialects.builtin import i8, i64
+from xdsl.dialects.builtin import (
+    DenseArrayBase,
+    IntegerAttr,
+    MemRefType,
+    ModuleOp,
+    StringAttr,
+    SymbolRefAttr,
+    i8,
+    i64,
+)
+from xdsl.interpreter import Interpreter
 from xdsl.ir import Block, Operation, Region
 
 from niwaki.backends.kernels.select import select
@@ -22,6 +31,7 @@ from niwaki.backends.targets import Target
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import Tensor, i1, type_of
 from niwaki.ir.dtypes import dtype_of
+from niwaki.ir.interpreter import STATELESS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 GUARD = 64
@@ -96,9 +106,11 @@ def run_op(
     for buffer, array, operand in zip(inputs, arrays, op.operands, strict=True):
         buffer.write(array, type_of(operand))
     outputs = [Buffer(kind) for kind in spec.results]
-    shared = dict((j, i) for i, j in reversed(spec.in_place)) if in_place else {}
-    for j, i in shared.items():
-        outputs[j] = inputs[i]
+    shared: dict[int, int] = {}
+    for i, j in spec.in_place if in_place else ():
+        if i not in shared.values() and j not in shared:
+            shared[j] = i
+            outputs[j] = inputs[i]
     kept = [b.data.copy() for b in inputs]
     workspace = Buffer(MemRefType(i8, [max(spec.workspace, 1)]))
 
@@ -110,6 +122,15 @@ def run_op(
         if number not in shared.values():
             assert np.array_equal(buffer.data, before), f"operand {number} was written"
     return [b.read(type_of(r)) for b, r in zip(outputs, op.results, strict=True)]
+
+
+def reference(op: Operation, arrays: Sequence[Array]) -> list[Array]:
+    """The results of `op` on `arrays` by the reference semantics."""
+    interpreter = Interpreter(ModuleOp([]))
+    for functions in STATELESS:
+        interpreter.register_implementations(functions())
+    with np.errstate(all="ignore"):
+        return [np.asarray(r) for r in interpreter.run_op(op, tuple(arrays))]
 
 
 def run_spec(
