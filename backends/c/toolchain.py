@@ -110,7 +110,7 @@ def missing_tools(target: Target) -> tuple[str, ...]:
     return tuple(name for name in needed if shutil.which(name) is None)
 
 
-def compile_program(
+def run_compiler(
     command: Sequence[str], sources: Sequence[Path], output: Path, flags: Sequence[str] = ()
 ) -> None:
     """Compiles and links; DoesNotFitError if a memory region overflows, UsageError with the
@@ -143,7 +143,7 @@ def build_linux(
     checks = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     options = [*flags, *_OPTIMIZE, *(checks if sanitize else []), *_include()]
     layer = [device_file("platform_linux.c"), device_file("report.c")]
-    compile_program(target.cc, [*sources, *layer], output, options)
+    run_compiler(target.cc, [*sources, *layer], output, options)
     return Executable(output, target)
 
 
@@ -187,7 +187,7 @@ def build_firmware(
     script.write_text(link_script(target, ram_bytes, stack_bytes), encoding="utf-8")
     board = [device_file(n) for n in ("startup.c", "platform_board.c", "report.c")]
     options = [*flags, *firmware_flags(target), f"-T{script}", *_include()]
-    compile_program(target.cc, [*sources, *board], output, options)
+    run_compiler(target.cc, [*sources, *board], output, options)
     return Executable(output, target, _section_sizes(output))
 
 

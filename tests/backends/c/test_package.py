@@ -19,7 +19,7 @@ from niwaki.backends.c.toolchain import (
     STRICT,
     build_firmware,
     build_linux,
-    compile_program,
+    run_compiler,
     run_firmware,
     run_program,
 )
@@ -125,9 +125,9 @@ def test_ram_limit_is_checked_by_the_compiler(tmp_path: Path) -> None:
     need_tools(target)
     sources = write(tmp_path / "small")
     output = tmp_path / "x.o"
-    compile_program(target.cc, sources[:1], output, ["-c", "-DSMALL_RAM_LIMIT=144u"])
+    run_compiler(target.cc, sources[:1], output, ["-c", "-DSMALL_RAM_LIMIT=144u"])
     with pytest.raises(UsageError, match="small_check_ram"):
-        compile_program(target.cc, sources[:1], output, ["-c", "-DSMALL_RAM_LIMIT=143u"])
+        run_compiler(target.cc, sources[:1], output, ["-c", "-DSMALL_RAM_LIMIT=143u"])
 
 
 def test_constants_go_where_the_macro_says(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_constants_go_where_the_macro_says(tmp_path: Path) -> None:
     need_tools(target)
     sources = write(tmp_path / "small")
     section = '-DNIWAKI_CONST_SECTION=__attribute__((section(".external")))'
-    compile_program(target.cc, sources[1:], tmp_path / "x.o", ["-c", section])
+    run_compiler(target.cc, sources[1:], tmp_path / "x.o", ["-c", section])
     dump = subprocess.run(
         ["objdump", "-h", str(tmp_path / "x.o")], capture_output=True, text=True, check=True
     )
@@ -252,7 +252,7 @@ def test_library_from_python(tmp_path: Path) -> None:
     need_tools(target)
     sources = write(tmp_path / "small")
     shared = tmp_path / "small.so"
-    compile_program(target.cc, sources, shared, [*STRICT, "-O2", "-shared", "-fPIC"])
+    run_compiler(target.cc, sources, shared, [*STRICT, "-O2", "-shared", "-fPIC"])
     library = ctypes.CDLL(str(shared))
     state, arena = np.zeros(16, np.uint64), np.full(2, 0xFFFFFFFFFFFFFFFF, np.uint64)
     context, loss = ctypes.create_string_buffer(64), ctypes.c_float()
