@@ -395,6 +395,10 @@ class KernelBuilder:
             )
         )
 
+    def bitcast(self, x: Value, element: Attribute) -> Value:
+        """The bits of a vector's elements as elements of another type of the same size."""
+        return self._one(vector.BitcastOp(x, VectorType(element, [self.lanes(x)])))
+
     def pack_bits(self, mask: Value) -> Value:
         """vector<8n x i1> to vector<n x i8>, element 0 in the lowest bit."""
         assert isinstance(mask.type, VectorType)

@@ -1,8 +1,8 @@
 """Kernels of reductions, with elementwise operations before and after.
 
-Sums keep several partial sums and add runs of at most 2 * `_RUN` terms into each, then add those: the
-error grows with the run length plus the number of runs instead of with the number of terms. The
-order depends on shape and target alone.
+Sums keep several partial sums and add runs of at most 2 * `_RUN` terms into each, then add those:
+the error grows with the run length plus the number of runs instead of with the number of terms.
+The order depends on shape and target alone.
 """
 
 from collections.abc import Callable, Sequence

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from xdsl.dialects.builtin import Float32Type, VectorType, i1
 from xdsl.ir import Attribute, Operation
 
+from niwaki.backends.kernels import vector_math
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.ir.dialects import nn
 
@@ -73,7 +74,7 @@ def _leaky_relu(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
 
 def _one_plus_exp_of_minus(k: KernelBuilder, x: Value) -> Value:
     """1 + exp(-x); inf, where it overflows, divides to the right limit 0."""
-    return k.add(_like(k, x, 1.0), k.exp(k.neg(x)))
+    return k.add(_like(k, x, 1.0), vector_math.exp(k, k.neg(x)))
 
 
 def _sigmoid(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
@@ -102,7 +103,7 @@ def _softplus(k: KernelBuilder, _: Operation, xs: Sequence[Value]) -> Value:
     """
     (x,) = xs
     one = _like(k, x, 1.0)
-    e = k.exp(k.neg(k.abs(x)))
+    e = vector_math.exp(k, k.neg(k.abs(x)))
     u = k.add(one, e)
     vanishes = k.compare(u, one, "oeq")
     divisor = k.select(vanishes, one, k.sub(u, one))
@@ -116,9 +117,9 @@ def _gelu(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     if op.approximate.data == "tanh":
         cubic = k.fma(k.mul(x, x), _like(k, x, 0.044715), _like(k, x, 1.0))
         inner = k.mul(k.mul(x, _like(k, x, math.sqrt(2 / math.pi))), cubic)
-        both = k.tanh(inner)
+        both = vector_math.tanh(k, inner)
     else:
-        both = k.erf(k.mul(x, _like(k, x, math.sqrt(0.5))))
+        both = vector_math.erf(k, k.mul(x, _like(k, x, math.sqrt(0.5))))
     return k.mul(k.mul(x, _like(k, x, 0.5)), k.add(both, _like(k, x, 1.0)))
 
 
@@ -148,16 +149,16 @@ RULES: Mapping[type[Operation], Rule] = MappingProxyType(
         nn.MinOp: lambda k, _, xs: k.min(*xs),
         nn.NegOp: _neg,
         nn.AbsOp: _abs,
-        nn.ExpOp: lambda k, _, xs: k.exp(*xs),
+        nn.ExpOp: lambda k, _, xs: vector_math.exp(k, *xs),
         nn.LogOp: lambda k, _, xs: k.log(*xs),
         nn.SqrtOp: lambda k, _, xs: k.sqrt(*xs),
         nn.RsqrtOp: _rsqrt,
-        nn.ErfOp: lambda k, _, xs: k.erf(*xs),
+        nn.ErfOp: lambda k, _, xs: vector_math.erf(k, *xs),
         nn.ReluOp: _relu,
         nn.Relu6Op: lambda k, _, xs: _clip(k, xs[0], 0.0, 6.0),
         nn.LeakyReluOp: _leaky_relu,
         nn.SigmoidOp: _sigmoid,
-        nn.TanhOp: lambda k, _, xs: k.tanh(*xs),
+        nn.TanhOp: lambda k, _, xs: vector_math.tanh(k, *xs),
         nn.HardSigmoidOp: _hard_sigmoid,
         nn.HardSwishOp: _hard_swish,
         nn.SiluOp: _silu,
