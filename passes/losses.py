@@ -1,5 +1,6 @@
 """The built-in losses: which target they take, and the operation they are."""
 
+from xdsl.dialects.builtin import AnyFloat
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import SSAValue
 
@@ -24,6 +25,8 @@ def target_type(function: FuncOp, loss: str) -> Tensor | None:
             "export the model with one output"
         )
     (output,) = outputs
+    if not isinstance(output.element_type, AnyFloat):
+        raise UsageError(f"the model's output is {output}, a loss needs a floating-point one")
     shape = list(output.get_shape())
     if loss == "output":
         if shape:

@@ -111,9 +111,10 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
 
 def common_element(operands: Sequence[Tensor]) -> Attribute:
     """The element type that all operands have; VerifyException if they differ."""
-    elements = {t.element_type for t in operands}
-    require(len(elements) == 1, f"element types differ: {', '.join(map(str, operands))}")
-    return operands[0].element_type
+    element = operands[0].element_type
+    if any(t.element_type != element for t in operands):  # printing types is slow: only if needed
+        raise VerifyException(f"element types differ: {', '.join(map(str, operands))}")
+    return element
 
 
 class TensorOp(IRDLOperation, ABC):
