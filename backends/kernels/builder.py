@@ -7,7 +7,6 @@ whole kernel level; the emitters accept nothing else.
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from xdsl.builder import InsertPoint
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
     Float32Type,
@@ -24,7 +23,6 @@ from xdsl.dialects.builtin import (
     i32,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
-from xdsl.rewriter import Rewriter
 
 from niwaki.ir.dialects.kernel import CompareOp, SelectOp
 
@@ -40,54 +38,89 @@ class KernelBuilder:
 
     def __init__(self, name: str, arguments: Sequence[MemRefType]) -> None:
         self.name = name
-        self._block = Block(arg_types=arguments)
-        self._point = InsertPoint.at_end(self._block)
-        self._constants: dict[tuple[Attribute, Attribute], Value] = {}
+        self._entry = self._block = Block(arg_types=arguments)
+        self._constants: dict[tuple[str, Attribute, int], Value] = {}
+        self._indices: dict[int, Value] = {}
         self._last_constant: Operation | None = None
+        self._prototypes: dict[tuple[type[Operation], int], Operation] = {}
+        self._vectors: dict[tuple[Attribute, int], VectorType] = {}
         self.args: tuple[Value, ...] = tuple(self._block.args)
 
     def finish(self) -> func.FuncOp:
         """Ends the function and returns it."""
         self._insert(func.ReturnOp())
-        types = [a.type for a in self._block.args]
-        return func.FuncOp.from_region(self.name, types, [], Region(self._block))
+        types = [a.type for a in self._entry.args]
+        return func.FuncOp.from_region(self.name, types, [], Region(self._entry))
 
     def _insert(self, op: Operation) -> Operation:
-        Rewriter.insert_op(op, self._point)
+        self._block.add_op(op)
         return op
 
     def _one(self, op: Operation) -> Value:
-        return self._insert(op).results[0]
+        self._block.add_op(op)
+        return op.results[0]
+
+    def _like(self, kind: type[Operation], *operands: Value) -> Value:
+        """Inserts an operation whose result type and properties follow from its first operand.
+
+        Copies the first one made for that type: xDSL's constructors cost most of the time that
+        building a kernel takes.
+        """
+        key = (kind, id(operands[0].type))
+        prototype = self._prototypes.get(key)
+        if prototype is None:
+            op = self._prototypes[key] = kind(*operands)
+        else:
+            op = kind.create(
+                operands=operands,
+                result_types=prototype.result_types,
+                properties=prototype.properties,
+            )
+        return self._one(op)
+
+    def _vector(self, element: Attribute, lanes: int) -> VectorType:
+        key = (element, lanes)
+        if key not in self._vectors:
+            self._vectors[key] = VectorType(element, [lanes])
+        return self._vectors[key]
 
     # --- constants
 
     def constant(self, value: float | int, element: Attribute = f32, lanes: int = 1) -> Value:
         """A scalar, or a vector of `lanes` equal elements. Made once, at the function's start."""
-        attribute: FloatAttr | IntegerAttr
-        if isinstance(element, Float32Type):
-            attribute = FloatAttr(float(value), element)
-        else:
-            assert isinstance(element, IntegerType | IndexType)
-            attribute = IntegerAttr(int(value), element)
-        kind: Attribute = element if lanes == 1 else VectorType(element, [lanes])
-        key = (attribute, kind)
+        key = (repr(value), element, lanes)
         if key not in self._constants:
+            attribute: FloatAttr | IntegerAttr
+            if isinstance(element, Float32Type):
+                attribute = FloatAttr(float(value), element)
+            else:
+                assert isinstance(element, IntegerType)
+                attribute = IntegerAttr(int(value), element)
             scalar = self._hoist(arith.ConstantOp(attribute))
             if lanes > 1:
-                scalar = self._hoist(vector.BroadcastOp(scalar, VectorType(element, [lanes])))
+                scalar = self._hoist(vector.BroadcastOp(scalar, self._vector(element, lanes)))
             self._constants[key] = scalar
         return self._constants[key]
 
     def _hoist(self, op: Operation) -> Value:
-        last = self._last_constant
-        point = InsertPoint.at_start(self._block) if last is None else InsertPoint.after(last)
-        Rewriter.insert_op(op, point)
+        last, first = self._last_constant, self._entry.first_op
+        if last is not None:
+            self._entry.insert_op_after(op, last)
+        elif first is not None:
+            self._entry.insert_op_before(op, first)
+        else:
+            self._entry.add_op(op)
         self._last_constant = op
         return op.results[0]
 
     def index(self, value: Index) -> Value:
         """The SSA value of an index."""
-        return self.constant(value, IndexType()) if isinstance(value, int) else value
+        if not isinstance(value, int):
+            return value
+        if value not in self._indices:
+            attribute = IntegerAttr(value, IndexType())
+            self._indices[value] = self._hoist(arith.ConstantOp(attribute))
+        return self._indices[value]
 
     # --- index arithmetic, folded where known
 
@@ -99,7 +132,7 @@ class KernelBuilder:
             return b
         if isinstance(b, int) and b == 0:
             return a
-        return self._one(arith.AddiOp(self.index(a), self.index(b)))
+        return self._like(arith.AddiOp, self.index(a), self.index(b))
 
     def isub(self, a: Index, b: Index) -> Index:
         """a - b."""
@@ -107,7 +140,7 @@ class KernelBuilder:
             return a - b
         if isinstance(b, int) and b == 0:
             return a
-        return self._one(arith.SubiOp(self.index(a), self.index(b)))
+        return self._like(arith.SubiOp, self.index(a), self.index(b))
 
     def imul(self, a: Index, b: Index) -> Index:
         """a * b."""
@@ -116,31 +149,31 @@ class KernelBuilder:
         for x, y in ((a, b), (b, a)):
             if isinstance(x, int) and x in (0, 1):
                 return 0 if x == 0 else y
-        return self._one(arith.MuliOp(self.index(a), self.index(b)))
+        return self._like(arith.MuliOp, self.index(a), self.index(b))
 
     def idiv(self, a: Index, b: int) -> Index:
         """a // b for a >= 0, b > 0."""
         if isinstance(a, int):
             return a // b
-        return a if b == 1 else self._one(arith.DivUIOp(a, self.index(b)))
+        return a if b == 1 else self._like(arith.DivUIOp, a, self.index(b))
 
     def imod(self, a: Index, b: int) -> Index:
         """a % b for a >= 0, b > 0."""
         if isinstance(a, int):
             return a % b
-        return 0 if b == 1 else self._one(arith.RemUIOp(a, self.index(b)))
+        return 0 if b == 1 else self._like(arith.RemUIOp, a, self.index(b))
 
     def imin(self, a: Index, b: Index) -> Index:
         """The smaller one (signed)."""
         if isinstance(a, int) and isinstance(b, int):
             return min(a, b)
-        return self._one(arith.MinSIOp(self.index(a), self.index(b)))
+        return self._like(arith.MinSIOp, self.index(a), self.index(b))
 
     def imax(self, a: Index, b: Index) -> Index:
         """The larger one (signed)."""
         if isinstance(a, int) and isinstance(b, int):
             return max(a, b)
-        return self._one(arith.MaxSIOp(self.index(a), self.index(b)))
+        return self._like(arith.MaxSIOp, self.index(a), self.index(b))
 
     def affine(self, terms: Sequence[tuple[Index, int]], offset: int = 0) -> Index:
         """offset + sum of index * factor."""
@@ -166,11 +199,10 @@ class KernelBuilder:
         """for i in range(start, stop, step): carried = body(i, carried)."""
         inner = Block(arg_types=[IndexType(), *(c.type for c in carried)])
         bounds = [self.index(start), self.index(stop), self.index(step)]
-        outer = self._point
-        self._point = InsertPoint.at_end(inner)
+        outer, self._block = self._block, inner
         result = body(inner.args[0], list(inner.args[1:]))
         self._insert(scf.YieldOp(*result))
-        self._point = outer
+        self._block = outer
         return self._insert(
             scf.ForOp(bounds[0], bounds[1], bounds[2], list(carried), Region(inner))
         ).results
@@ -205,11 +237,11 @@ class KernelBuilder:
         self._insert(scf.IfOp(condition, [], *regions))
 
     def _region(self, body: Callable[[], None]) -> Region:
-        inner, outer = Block(), self._point
-        self._point = InsertPoint.at_end(inner)
+        inner = Block()
+        outer, self._block = self._block, inner
         body()
         self._insert(scf.YieldOp())
-        self._point = outer
+        self._block = outer
         return Region(inner)
 
     # --- memory
@@ -222,51 +254,52 @@ class KernelBuilder:
 
     def load(self, ref: Value, indices: Sequence[Index], lanes: int = 1) -> Value:
         """One element, or `lanes` of them, contiguous along the last dimension."""
-        if lanes == 1:
-            return self._one(memref.LoadOp.get(ref, [self.index(i) for i in indices]))
-        return self.load_vector(ref, indices, lanes)
+        if lanes > 1:
+            return self.load_vector(ref, indices, lanes)
+        assert isinstance(ref.type, MemRefType)
+        operands = [ref, *(self.index(i) for i in indices)]
+        kind = ref.type.element_type
+        return self._one(memref.LoadOp.create(operands=operands, result_types=[kind]))
 
     def load_vector(self, ref: Value, indices: Sequence[Index], lanes: int) -> Value:
         """Like `load`, but a vector even of one lane."""
         assert isinstance(ref.type, MemRefType)
-        values = [self.index(i) for i in indices]
-        return self._one(vector.LoadOp(ref, values, VectorType(ref.type.element_type, [lanes])))
+        operands = [ref, *(self.index(i) for i in indices)]
+        kind = self._vector(ref.type.element_type, lanes)
+        return self._one(vector.LoadOp.create(operands=operands, result_types=[kind]))
 
     def store(self, value: Value, ref: Value, indices: Sequence[Index]) -> None:
         """Stores a scalar or a vector."""
-        values = [self.index(i) for i in indices]
-        if isinstance(value.type, VectorType):
-            self._insert(vector.StoreOp(value, ref, values))
-        else:
-            self._insert(memref.StoreOp.get(value, ref, values))
+        kind = vector.StoreOp if isinstance(value.type, VectorType) else memref.StoreOp
+        self._insert(kind.create(operands=[value, ref, *(self.index(i) for i in indices)]))
 
     # --- arithmetic on scalars and vectors alike
 
     def add(self, a: Value, b: Value) -> Value:
         """a + b, float or integer."""
-        return self._one(arith.AddfOp(a, b) if _is_float(a) else arith.AddiOp(a, b))
+        return self._like(arith.AddfOp if _is_float(a) else arith.AddiOp, a, b)
 
     def sub(self, a: Value, b: Value) -> Value:
         """a - b, float or integer."""
-        return self._one(arith.SubfOp(a, b) if _is_float(a) else arith.SubiOp(a, b))
+        return self._like(arith.SubfOp if _is_float(a) else arith.SubiOp, a, b)
 
     def mul(self, a: Value, b: Value) -> Value:
         """a * b, float or integer."""
-        return self._one(arith.MulfOp(a, b) if _is_float(a) else arith.MuliOp(a, b))
+        return self._like(arith.MulfOp if _is_float(a) else arith.MuliOp, a, b)
 
     def div(self, a: Value, b: Value) -> Value:
         """a / b, float."""
-        return self._one(arith.DivfOp(a, b))
+        return self._like(arith.DivfOp, a, b)
 
     def neg(self, a: Value) -> Value:
         """-a, float."""
-        return self._one(arith.NegfOp(a))
+        return self._like(arith.NegfOp, a)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c, rounded once where the machine can."""
         if isinstance(a.type, VectorType):
-            return self._one(vector.FMAOp(a, b, c))
-        return self._one(math.FmaOp(a, b, c))
+            return self._like(vector.FMAOp, a, b, c)
+        return self._like(math.FmaOp, a, b, c)
 
     def compare(self, a: Value, b: Value, predicate: str) -> Value:
         """Float: ogt, oge, olt, ole, oeq. Integer: eq, ne, slt, sle, sgt, sge, ult."""
@@ -286,49 +319,49 @@ class KernelBuilder:
 
     def exp(self, x: Value) -> Value:
         """e to the x."""
-        return self._one(math.ExpOp(x))
+        return self._like(math.ExpOp, x)
 
     def log(self, x: Value) -> Value:
         """Natural logarithm."""
-        return self._one(math.LogOp(x))
+        return self._like(math.LogOp, x)
 
     def sqrt(self, x: Value) -> Value:
         """Square root."""
-        return self._one(math.SqrtOp(x))
+        return self._like(math.SqrtOp, x)
 
     def tanh(self, x: Value) -> Value:
         """Hyperbolic tangent."""
-        return self._one(math.TanhOp(x))
+        return self._like(math.TanhOp, x)
 
     def erf(self, x: Value) -> Value:
         """Error function."""
-        return self._one(math.ErfOp(x))
+        return self._like(math.ErfOp, x)
 
     def abs(self, x: Value) -> Value:
         """|x|, float."""
-        return self._one(math.AbsFOp(x))
+        return self._like(math.AbsFOp, x)
 
     # --- bits and integers
 
     def bit_and(self, a: Value, b: Value) -> Value:
         """Bitwise and."""
-        return self._one(arith.AndIOp(a, b))
+        return self._like(arith.AndIOp, a, b)
 
     def bit_or(self, a: Value, b: Value) -> Value:
         """Bitwise or."""
-        return self._one(arith.OrIOp(a, b))
+        return self._like(arith.OrIOp, a, b)
 
     def bit_xor(self, a: Value, b: Value) -> Value:
         """Bitwise exclusive or."""
-        return self._one(arith.XOrIOp(a, b))
+        return self._like(arith.XOrIOp, a, b)
 
     def shift_left(self, a: Value, b: Value) -> Value:
         """a << b."""
-        return self._one(arith.ShLIOp(a, b))
+        return self._like(arith.ShLIOp, a, b)
 
     def shift_right(self, a: Value, b: Value) -> Value:
         """a >> b, unsigned."""
-        return self._one(arith.ShRUIOp(a, b))
+        return self._like(arith.ShRUIOp, a, b)
 
     def cast(self, x: Value, element: Attribute) -> Value:
         """Between index and integers, widening (unsigned), narrowing, or signed integer to f32."""
@@ -360,7 +393,11 @@ class KernelBuilder:
         """A vector of `lanes` copies; the scalar itself for one lane."""
         if lanes == 1:
             return scalar
-        return self._one(vector.BroadcastOp(scalar, VectorType(scalar.type, [lanes])))
+        return self._one(
+            vector.BroadcastOp.create(
+                operands=[scalar], result_types=[self._vector(scalar.type, lanes)]
+            )
+        )
 
     def from_elements(self, elements: Sequence[Value]) -> Value:
         """The vector of the scalars `elements`."""
