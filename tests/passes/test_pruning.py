@@ -128,6 +128,12 @@ def test_bias_update_keeps_masks_only() -> None:
     assert sum(type_of(v).element_type == i1 for v in kept) == 34  # every relu6
 
 
+def test_no_mask_is_kept_beside_its_activation() -> None:
+    """Every relu6 of the network feeds a convolution whose weight gradient reads it anyway."""
+    kept = _kept(_training("mobilenet_v2", "full"))
+    assert not [v for v in kept if type_of(v).element_type == i1]
+
+
 def test_head_update_keeps_the_head_input_only() -> None:
     assert [shape_of(v) for v in _kept(_training("mobilenet_v2", "head"))] == [(1, 10), (1, 112)]
 
