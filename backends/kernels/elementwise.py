@@ -13,7 +13,7 @@ from niwaki.backends.kernels.collapse import collapse
 from niwaki.backends.kernels.pointwise import Group, Pointwise, each_block
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
-from niwaki.ir.dialects.tensor_op import broadcast_shapes, i1, type_of
+from niwaki.ir.dialects.tensor_op import i1, shape_of, type_of
 
 
 def elementwise(
@@ -68,7 +68,8 @@ def _build(
     target: Target,
     name: str,
 ) -> FuncOp:
-    shape = broadcast_shapes(*(type_of(v).get_shape() for v in group.outputs))
+    shape = shape_of(group.outputs[0])
+    assert all(shape_of(v) == shape for v in group.outputs)
     collapsed = collapse(group, shape, operands, results)
     k = KernelBuilder(name, [*operands, *results])
     refs = [k.view(ref, kind) for ref, kind in zip(k.args, collapsed.refs, strict=True)]
