@@ -42,7 +42,9 @@ class Conversion:
         self.source = source
         self._unsupported: list[tuple[str, str]] = []
 
-    def check_definitions(self, inputs: Iterable[str], nodes: Iterable[Node]) -> None:
+    def check_definitions(
+        self, inputs: Iterable[str], nodes: Iterable[Node], results: Iterable[str]
+    ) -> None:
         """Every name is defined once, and before it is read; ModelFileError otherwise."""
         defined: set[str] = set()
 
@@ -59,6 +61,9 @@ class Conversion:
                     raise ModelFileError(f"{self.source}: {name!r} is read before it is defined")
             for name in node.outputs:
                 define(name)
+        for name in results:
+            if name not in defined:
+                raise ModelFileError(f"{self.source}: the output {name!r} is never defined")
 
     def run(self, op: str, place: str, convert: Callable[[], T]) -> T | None:
         """The result of `convert`; None, and noted, where it raises Unsupported.

@@ -1,6 +1,6 @@
 """Imports ONNX models through the `onnx` package (extra `onnx`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,7 @@ def load(path: str | Path) -> Program:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:
         raise ModelFileError(f"{path.name}: larger than an ONNX file can be")
-    try:
-        return _Importer(_parse(data, path.name), path).program()
-    except UnicodeDecodeError:
-        raise ModelFileError(f"{path.name}: a text of the model is not UTF-8") from None
+    return _Importer(_parse(data, path.name), path).program()
 
 
 def _parse(data: bytes, source: str) -> Any:
@@ -60,7 +57,27 @@ def _parse(data: bytes, source: str) -> Any:
         model.ParseFromString(data)
     except import_module("google.protobuf.message").DecodeError as error:
         raise ModelFileError(f"{source}: not a readable ONNX file: {error}") from None
+    for text in _texts(model):
+        # protobuf hands out what is not UTF-8 as bytes.
+        if not isinstance(text, str):
+            raise ModelFileError(f"{source}: the name {text!r} is not UTF-8")
     return model
+
+
+def _texts(model: Any) -> Iterator[object]:
+    """Every text of the model that the importer reads."""
+    graph = model.graph
+    yield from (opset.domain for opset in model.opset_import)
+    yield from (value.name for value in (*graph.input, *graph.output))
+    for tensor in graph.initializer:
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for node in graph.node:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        for attribute in node.attribute:
+            entries = attribute.t.external_data
+            yield from (attribute.name, attribute.t.name)
+            yield from (text for entry in entries for text in (entry.key, entry.value))
 
 
 class _Node:
@@ -118,8 +135,8 @@ class _Importer:
             raise ModelFileError(f"{self._source}: two initializers have the same name")
         inputs = [value for value in graph.input if value.name not in weights]
         names = [*weights, *(value.name for value in inputs)]
-        self._conversion.check_definitions(names, nodes)
         results = [value.name for value in graph.output]
+        self._conversion.check_definitions(names, nodes, results)
         live = live_nodes(nodes, results)
         wanted = {*results, *(name for node in live for name in node.reads)}
 

@@ -332,10 +332,11 @@ class _Importer:
         """The whole model."""
         aliases = _Aliases()
         nodes = [_node(json) for json in self._graph["nodes"].elements()]
-        self._conversion.check_definitions((name for _, _, name in self._inputs()), nodes)
+        results = list(self._result_names())
+        inputs = [name for _, _, name in self._inputs()]
+        self._conversion.check_definitions(inputs, nodes, results)
         for node in nodes:
             aliases.enter(node)
-        results = list(self._result_names())
         wanted = [aliases.newest(name) for name in results]
         live = live_nodes(nodes, wanted)
         self._add_inputs({*wanted, *(name for node in live for name in node.reads)})
@@ -376,7 +377,7 @@ class _Importer:
         if aliases.is_stale(name):
             raise UsageError(f"{self._source}: output {name!r} {_STALE}")
         if not isinstance(value, Imported):
-            raise self._signature.fail(f"the output {name!r} is no tensor that any node defines")
+            raise UsageError(f"{self._source}: the output {name!r} is not computed by Niwaki")
         return value
 
     def _add_inputs(self, wanted: set[str]) -> None:
