@@ -18,7 +18,7 @@ from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import get_ints, i1, shape_of, type_of
 from niwaki.ir.effects import storage_read
 from niwaki.ir.errors import UnsupportedOpsError, UsageError
-from niwaki.passes.kernel_library import Kernel, KernelLibrary, kind_of
+from niwaki.passes.kernel_library import Kernel, KernelLibrary, kind_of, main_operands
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.views import Allocation, View
 
@@ -147,20 +147,16 @@ class _Bufferizer:
             self.writer[value] = self.writer[source]
 
     def _reshape(self, op: nn.ReshapeOp) -> None:
-        source, kind = self.views[op.x], memref_of(type_of(op.y))
         if not _rows_stay_bytes(op):
             self.unsupported.append((op.name, f"{op.location}: masks keep their last dimension"))
-        if is_contiguous(source.kind):
-            self._alias(op.y, op.x, source.reshaped(kind))
-            return
-        dense = _scratch(memref_of(type_of(op.x)), op.y.name_hint or "reshape")
-        self._copy(op, op.x, dense)
-        self.writer[op.y] = len(self.program.calls) - 1
-        self._hold(op.y, dense.reshaped(kind))
+        self._make_contiguous(op, op.x)
+        self._alias(op.y, op.x, self.views[op.x].reshaped(memref_of(type_of(op.y))))
 
     # --- calls
 
     def _compute(self, op: Operation) -> None:
+        for value in main_operands(op):
+            self._make_contiguous(op, value)
         reads = tuple(self.views[o] for o in op.operands)
         try:
             kernel, writes = self._choose(op, reads)
@@ -172,6 +168,15 @@ class _Bufferizer:
             self.writer[result] = len(self.program.calls)
         if kernel is not None:
             self._call(op, kernel, reads, writes, op.operands)
+
+    def _make_contiguous(self, op: Operation, value: SSAValue) -> None:
+        """Replaces a view with gaps by a copy, for `op` and whatever reads the value after it."""
+        if is_contiguous(self.views[value].kind):
+            return
+        dense = _scratch(memref_of(type_of(value)), value.name_hint or "copy")
+        self._copy(op, value, dense)
+        self.views[value] = dense
+        self.writer[value] = len(self.program.calls) - 1
 
     def _choose(self, op: Operation, reads: tuple[View, ...]) -> tuple[Kernel, tuple[View, ...]]:
         """The kernel of `op`, and where its results go."""
@@ -222,8 +227,6 @@ class _Bufferizer:
         if op in self.program.in_place:
             return
         target, source = self._assigned(op), self.views[op.value]
-        if target.same_place(source):
-            return
         if source.allocation is target.allocation:
             dense = _scratch(memref_of(type_of(op.value)), "assign")
             self._copy(op, op.value, dense)

@@ -7,6 +7,7 @@ from xdsl.dialects.builtin import MemRefType
 from xdsl.ir import Block, Operation, SSAValue
 
 from niwaki.backends.kernels import movement
+from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.select import select
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
@@ -48,11 +49,18 @@ class KernelLibrary:
 
 
 def kind_of(op: Operation) -> str:
-    """The name of the operation that is not elementwise, if there is one."""
-    ops = op.body.block.ops if isinstance(op, nn.FusedOp) else (op,)
-    plain = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp, nn.YieldOp)
-    main = next((o for o in ops if not isinstance(o, plain)), None)
+    """The name of the main operation of a kernel, as in "conv2d"; else "elementwise"."""
+    main = Group.of(op).anchor
     return "elementwise" if main is None else main.name.removeprefix("nn.")
+
+
+def main_operands(op: Operation) -> list[SSAValue]:
+    """The operands of `op` that its main operation reads: their layout must be contiguous."""
+    group = Group.of(op)
+    if group.anchor is None:
+        return []
+    operand_of = dict(zip(group.inputs, op.operands, strict=True))
+    return [operand_of[o] for o in group.anchor.operands if o in operand_of]
 
 
 def _structure(op: Operation) -> Hashable:
