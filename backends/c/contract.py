@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.func import FuncOp
 
-from niwaki.backends.c.emit import ConstantArray, emit_module
+from niwaki.backends.c.emit import emit_module
+from niwaki.backends.c.emit_program import ConstantArray
 from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.ir.dialects import plan

@@ -72,7 +72,9 @@ def package_files(
     }
     commands = "\n".join(_commands(name, target))
     notes = "" if target.board is None else _BOARD_NOTE
-    texts["README.md"] = fill("README.md", {**contract.names, "commands": commands, "notes": notes})
+    texts["README.md"] = fill(
+        "readme.txt", {**contract.names, "commands": commands, "notes": notes}
+    )
     if package == "cmake":
         texts["CMakeLists.txt"] = fill("CMakeLists.txt", contract.names)
     return texts

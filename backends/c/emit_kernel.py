@@ -1,0 +1,470 @@
+"""C99 text of one kernel.
+
+Vectors are spelled out lane by lane. Integers have no sign at the kernel level: they are unsigned
+in C, where arithmetic wraps, and cast where an operation is signed. An index is an int32_t.
+"""
+
+from collections.abc import Callable, Sequence
+
+from xdsl.dialects import arith, func, math, memref, scf, vector
+from xdsl.dialects.builtin import (
+    Float32Type,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    MemRefType,
+    UnrealizedConversionCastOp,
+    VectorType,
+)
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
+
+from niwaki.backends.c.literals import float_literal, unsigned_literal
+from niwaki.backends.c.names import identifier
+from niwaki.backends.kernels.spec import buffer_bytes, strides_of
+from niwaki.ir.dialects import kernel
+from niwaki.ir.errors import DoesNotFitError
+
+_OPERATORS: dict[type[Operation], str] = {
+    arith.AddfOp: "+",
+    arith.SubfOp: "-",
+    arith.MulfOp: "*",
+    arith.DivfOp: "/",
+    arith.AddiOp: "+",
+    arith.SubiOp: "-",
+    arith.MuliOp: "*",
+    arith.DivUIOp: "/",
+    arith.RemUIOp: "%",
+    arith.AndIOp: "&",
+    arith.OrIOp: "|",
+    arith.XOrIOp: "^",
+    arith.ShLIOp: "<<",
+    arith.ShRUIOp: ">>",
+}
+_CALLS: dict[type[Operation], str] = {
+    arith.MinSIOp: "niwaki_min",
+    arith.MaxSIOp: "niwaki_max",
+    math.FmaOp: "NIWAKI_FMA",
+    vector.FMAOp: "NIWAKI_FMA",
+    math.ExpOp: "expf",
+    math.LogOp: "logf",
+    math.SqrtOp: "sqrtf",
+    math.TanhOp: "tanhf",
+    math.ErfOp: "erff",
+    math.AbsFOp: "fabsf",
+}
+_COMPARISONS = {
+    "oeq": "==", "ogt": ">", "oge": ">=", "olt": "<", "ole": "<=",
+    "eq": "==", "ne": "!=", "slt": "<", "sle": "<=", "sgt": ">", "sge": ">=", "ult": "<",
+}  # fmt: skip
+_EFFECTS = memref.StoreOp | vector.StoreOp | scf.ForOp | scf.IfOp | scf.YieldOp | func.ReturnOp
+_MOST_BYTES = (1 << 31) - 1
+
+
+def _scalar_type(element: Attribute) -> str:
+    match element:
+        case Float32Type():
+            return "float"
+        case IndexType():
+            return "int32_t"
+        case IntegerType():
+            bits = element.width.data
+            return "int" if bits == 1 else f"uint{bits}_t"
+        case _:
+            raise NotImplementedError(f"no C type for {element}")
+
+
+def _element(kind: Attribute) -> Attribute:
+    return kind.element_type if isinstance(kind, VectorType) else kind
+
+
+def _lanes(kind: Attribute) -> int:
+    return kind.get_shape()[0] if isinstance(kind, VectorType) else 1
+
+
+class KernelEmitter:
+    """One kernel function."""
+
+    def __init__(self, function: func.FuncOp, aliased: set[int] | None) -> None:
+        block = function.body.block
+        self._function = function
+        self._lines: list[str] = []
+        self._depth = 1
+        self._count = 0
+        self._texts: dict[SSAValue, tuple[str, ...]] = {}
+        """The C expression of each lane: a name, a literal or an inlined index expression."""
+        self._inlined: dict[SSAValue, str] = {}
+        """Index expressions that stand where they are used, without their parentheses."""
+        self._live = _live_operations(function)
+        self._written = {_root(op.operands[1]) for op in function.walk() if _is_store(op)}
+        self.parameter_types: list[str] = []
+        qualified: list[str] = []
+        for number, argument in enumerate(block.args):
+            kind = argument.type
+            assert isinstance(kind, MemRefType)
+            if buffer_bytes(kind) > _MOST_BYTES:
+                raise DoesNotFitError(
+                    f"a buffer of {buffer_bytes(kind)} bytes ({function.sym_name.data}): C targets "
+                    f"address at most {_MOST_BYTES}; use a smaller batch or model"
+                )
+            self.parameter_types.append(self._pointer_type(argument))
+            restrict = aliased is not None and number not in aliased
+            qualified.append(f"{self.parameter_types[-1]}{'NIWAKI_RESTRICT ' * restrict}a{number}")
+            self._texts[argument] = (f"a{number}",)
+        self._parameters = ", ".join(qualified)
+
+    def _pointer_type(self, ref: SSAValue) -> str:
+        assert isinstance(ref.type, MemRefType)
+        const = "" if _root(ref) in self._written else "const "
+        return f"{const}{_scalar_type(ref.type.element_type)} *"
+
+    def text(self) -> str:
+        """The function, with a comment that gives the types of its arguments."""
+        block = self._function.body.block
+        for argument in block.args:
+            if not any(use.operation in self._live for use in argument.uses):
+                self._line(f"(void){self._texts[argument][0]};")
+        self._block(block)
+        types = ", ".join(f"a{n} {_shape_text(a.type)}" for n, a in enumerate(block.args))
+        name = identifier(self._function.sym_name.data)
+        body = "\n".join(self._lines)
+        return (
+            f"/* {types} */\nstatic void kernel_{name}({self._parameters or 'void'})\n"
+            f"{{\n{body}\n}}\n"
+        )
+
+    def _line(self, text: str) -> None:
+        self._lines.append(f"{'    ' * self._depth}{text}")
+
+    def _fresh(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def _define(self, value: SSAValue, expressions: Sequence[str]) -> None:
+        """A named constant for each lane of `value`."""
+        ctype = _scalar_type(_element(value.type))
+        name = self._fresh("v")
+        names = _lane_names(name, len(expressions))
+        for lane, expression in zip(names, expressions, strict=True):
+            self._line(f"const {ctype} {lane} = {expression};")
+        self._texts[value] = names
+
+    def _whole(self, value: SSAValue) -> str:
+        """The expression of a scalar where nothing binds tighter."""
+        return self._inlined.get(value, self._texts[value][0])
+
+    def _block(self, block: Block) -> None:
+        for op in block.ops:
+            if op in self._live and not isinstance(op, scf.YieldOp | func.ReturnOp):
+                self._op(op)
+
+    def _op(self, op: Operation) -> None:
+        kind = type(op)
+        if kind in _OPERATORS:
+            self._binary(op, _OPERATORS[kind])
+        elif kind in _CALLS:
+            self._elementwise(op, f"{_CALLS[kind]}({', '.join('{}' for _ in op.operands)})")
+        elif kind in _HANDLERS:
+            _HANDLERS[kind](self, op)
+        else:
+            raise NotImplementedError(f"'{op.name}' is not part of the kernel level")
+
+    def _elementwise(self, op: Operation, template: str) -> None:
+        """Defines the result by a format of one lane's operands."""
+        lanes = zip(*(self._texts[o] for o in op.operands), strict=True)
+        self._define(op.results[0], [template.format(*texts) for texts in lanes])
+
+    def _binary(self, op: Operation, operator: str) -> None:
+        result = op.results[0]
+        element = _element(result.type)
+        template = _arithmetic(element, operator)
+        if isinstance(element, IndexType) and result.has_one_use() and _is_stable(op):
+            self._inlined[result] = template.format(*(self._texts[o][0] for o in op.operands))
+            self._texts[result] = (f"({self._inlined[result]})",)
+        else:
+            self._elementwise(op, template)
+
+    # --- values
+
+    def _constant(self, op: Operation) -> None:
+        assert isinstance(op, arith.ConstantOp)
+        value, kind = op.value, op.result.type
+        if isinstance(value, FloatAttr):
+            text = float_literal(value.value.data)
+        else:
+            assert isinstance(value, IntegerAttr)
+            number = value.value.data
+            if isinstance(kind, IntegerType) and kind.width.data > 1:
+                text = unsigned_literal(number, kind.width.data)
+            else:
+                text = str(abs(number) if isinstance(kind, IntegerType) else number)
+        self._texts[op.result] = (text,)
+
+    def _compare(self, op: Operation) -> None:
+        assert isinstance(op, kernel.CompareOp)
+        predicate, element = op.predicate.data, _element(op.lhs.type)
+        operator = _COMPARISONS[predicate]
+        if predicate == "ult" and isinstance(element, IndexType):
+            cast = "(uint32_t)"
+        elif predicate.startswith("s") and isinstance(element, IntegerType):
+            cast = f"(int{element.width.data}_t)"
+        else:
+            cast = ""
+        self._elementwise(op, f"{cast}{{}} {operator} {cast}{{}}")
+
+    def _select(self, op: Operation) -> None:
+        self._elementwise(op, "{} ? {} : {}")
+
+    def _negate(self, op: Operation) -> None:
+        self._elementwise(op, "-{}")
+
+    def _index_cast(self, op: Operation) -> None:
+        source, result = op.operands[0].type, op.results[0].type
+        assert not isinstance(source, VectorType)
+        if isinstance(result, IndexType):
+            assert isinstance(source, IntegerType)
+            bits = source.width.data
+            cast = "-" if bits == 1 else "(int32_t)" if bits == 32 else f"(int32_t)(int{bits}_t)"
+            self._elementwise(op, f"{cast}{{}}")
+        else:
+            self._elementwise(op, _truncation(result))
+
+    def _extend(self, op: Operation) -> None:
+        ctype = _scalar_type(_element(op.results[0].type))
+        self._elementwise(op, f"({ctype}){{}}")
+
+    def _narrow(self, op: Operation) -> None:
+        result = _element(op.results[0].type)
+        self._elementwise(op, _truncation(result))
+
+    def _to_float(self, op: Operation) -> None:
+        source = _element(op.operands[0].type)
+        assert isinstance(source, IntegerType)
+        self._elementwise(op, f"(float)(int{source.width.data}_t){{}}")
+
+    # --- vectors
+
+    def _broadcast(self, op: Operation) -> None:
+        assert isinstance(op, vector.BroadcastOp)
+        self._texts[op.vector] = self._texts[op.source] * _lanes(op.vector.type)
+
+    def _extract(self, op: Operation) -> None:
+        assert isinstance(op, vector.ExtractOp)
+        lane = int(op.static_position.get_values()[0])
+        self._texts[op.result] = (self._texts[op.vector][lane],)
+
+    def _insert(self, op: Operation) -> None:
+        assert isinstance(op, vector.InsertOp)
+        lane = int(op.static_position.get_values()[0])
+        before, element = self._texts[op.dest], self._texts[op.source]
+        self._texts[op.result] = (*before[:lane], *element, *before[lane + 1 :])
+
+    def _reduction(self, op: Operation) -> None:
+        assert isinstance(op, vector.ReductionOp)
+        texts = list(self._texts[op.vector])
+        combine = "{} + {}" if op.kind.data.value == "add" else "fmaxf({}, {})"
+        while len(texts) > 1:
+            pairs = [combine.format(*texts[i : i + 2]) for i in range(0, len(texts) - 1, 2)]
+            if "+" in combine:
+                pairs = [f"({p})" for p in pairs]
+            texts = pairs + texts[len(pairs) * 2 :]
+        self._define(op.dest, texts)
+
+    def _bitcast(self, op: Operation) -> None:
+        """Between bytes and their bits, the lowest bit first."""
+        source, result = op.operands[0], op.results[0]
+        texts = self._texts[source]
+        if _scalar_type(_element(source.type)) == "int":
+            bytes_ = [texts[i : i + 8] for i in range(0, len(texts), 8)]
+            bits = [" | ".join(f"({t} << {k})" for k, t in enumerate(b)) for b in bytes_]
+            self._define(result, [f"(uint8_t)({b})" for b in bits])
+        else:
+            self._define(result, [f"({t} >> {k}) & 1" for t in texts for k in range(8)])
+
+    # --- memory
+
+    def _address(self, ref: SSAValue, indices: Sequence[SSAValue], lane: int = 0) -> str:
+        assert isinstance(ref.type, MemRefType)
+        terms: list[str] = []
+        constant = lane
+        for value, stride in zip(indices, strides_of(ref.type), strict=True):
+            known = _known(value)
+            if known is not None:
+                constant += known * stride
+            elif stride == 1:
+                terms.append(self._whole(value))
+            else:
+                terms.append(f"{self._texts[value][0]} * {stride}")
+        place = " + ".join(terms)
+        if not terms:
+            place = str(constant)
+        elif constant:
+            place += f" {'-' if constant < 0 else '+'} {abs(constant)}"
+        return f"{self._texts[ref][0]}[{place}]"
+
+    def _view(self, op: Operation) -> None:
+        (ref,), (view,) = op.operands, op.results
+        source, result = self._pointer_type(ref), self._pointer_type(view)
+        if source == result:
+            self._texts[view] = self._texts[ref]
+            return
+        void = "const void *" if result.startswith("const") else "void *"
+        name = self._fresh("p")
+        self._line(f"{result}{name} = ({result})({void}){self._texts[ref][0]};")
+        self._texts[view] = (name,)
+
+    def _load(self, op: Operation) -> None:
+        ref, *indices = op.operands
+        result = op.results[0]
+        lanes = range(_lanes(result.type))
+        self._define(result, [self._address(ref, indices, lane) for lane in lanes])
+
+    def _store(self, op: Operation) -> None:
+        value, ref, *indices = op.operands
+        for lane, text in enumerate(self._texts[value]):
+            self._line(f"{self._address(ref, indices, lane)} = {text};")
+
+    # --- control flow
+
+    def _for(self, op: Operation) -> None:
+        assert isinstance(op, scf.ForOp)
+        block = op.body.block
+        induction, *carried = block.args
+        for argument, first, result in zip(carried, op.iter_args, op.results, strict=True):
+            ctype = _scalar_type(_element(argument.type))
+            names = _lane_names(self._fresh("c"), _lanes(argument.type))
+            for name, text in zip(names, self._texts[first], strict=True):
+                self._line(f"{ctype} {name} = {text};")
+            self._texts[argument] = self._texts[result] = names
+        counter = self._fresh("i")
+        self._texts[induction] = (counter,)
+        start, stop, step = (self._whole(v) for v in (op.lb, op.ub, op.step))
+        advance = f"++{counter}" if step == "1" else f"{counter} += {step}"
+        self._line(f"for (int32_t {counter} = {start}; {counter} < {stop}; {advance}) {{")
+        self._depth += 1
+        self._block(block)
+        terminator = block.last_op
+        assert isinstance(terminator, scf.YieldOp)
+        self._assign(carried, terminator.operands)
+        self._depth -= 1
+        self._line("}")
+        for result in op.results:
+            if not any(use.operation in self._live for use in result.uses):
+                for name in self._texts[result]:
+                    self._line(f"(void){name};")
+
+    def _assign(self, carried: Sequence[SSAValue], values: Sequence[SSAValue]) -> None:
+        """Gives the carried variables their next values, all at once."""
+        names = [name for a in carried for name in self._texts[a]]
+        texts = [text for v in values for text in self._texts[v]]
+        types = [_scalar_type(_element(a.type)) for a in carried for _ in self._texts[a]]
+        mutable = set(names)
+        moved: list[str] = []
+        for name, text, ctype in zip(names, texts, types, strict=True):
+            if text in mutable and text != name:
+                copy = self._fresh("t")
+                self._line(f"const {ctype} {copy} = {text};")
+                text = copy
+            moved.append(text)
+        for name, text in zip(names, moved, strict=True):
+            if name != text:
+                self._line(f"{name} = {text};")
+
+    def _if(self, op: Operation) -> None:
+        assert isinstance(op, scf.IfOp)
+        self._line(f"if ({self._texts[op.cond][0]}) {{")
+        self._depth += 1
+        self._block(op.true_region.block)
+        self._depth -= 1
+        if op.false_region.blocks:
+            self._line("} else {")
+            self._depth += 1
+            self._block(op.false_region.block)
+            self._depth -= 1
+        self._line("}")
+
+
+_HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
+    arith.ConstantOp: KernelEmitter._constant,  # pyright: ignore[reportPrivateUsage]
+    arith.IndexCastOp: KernelEmitter._index_cast,  # pyright: ignore[reportPrivateUsage]
+    arith.ExtUIOp: KernelEmitter._extend,  # pyright: ignore[reportPrivateUsage]
+    arith.TruncIOp: KernelEmitter._narrow,  # pyright: ignore[reportPrivateUsage]
+    arith.SIToFPOp: KernelEmitter._to_float,  # pyright: ignore[reportPrivateUsage]
+    arith.NegfOp: KernelEmitter._negate,  # pyright: ignore[reportPrivateUsage]
+    kernel.CompareOp: KernelEmitter._compare,  # pyright: ignore[reportPrivateUsage]
+    kernel.SelectOp: KernelEmitter._select,  # pyright: ignore[reportPrivateUsage]
+    vector.BroadcastOp: KernelEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
+    vector.ExtractOp: KernelEmitter._extract,  # pyright: ignore[reportPrivateUsage]
+    vector.InsertOp: KernelEmitter._insert,  # pyright: ignore[reportPrivateUsage]
+    vector.ReductionOp: KernelEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
+    vector.BitcastOp: KernelEmitter._bitcast,  # pyright: ignore[reportPrivateUsage]
+    UnrealizedConversionCastOp: KernelEmitter._view,  # pyright: ignore[reportPrivateUsage]
+    memref.LoadOp: KernelEmitter._load,  # pyright: ignore[reportPrivateUsage]
+    vector.LoadOp: KernelEmitter._load,  # pyright: ignore[reportPrivateUsage]
+    memref.StoreOp: KernelEmitter._store,  # pyright: ignore[reportPrivateUsage]
+    vector.StoreOp: KernelEmitter._store,  # pyright: ignore[reportPrivateUsage]
+    scf.ForOp: KernelEmitter._for,  # pyright: ignore[reportPrivateUsage]
+    scf.IfOp: KernelEmitter._if,  # pyright: ignore[reportPrivateUsage]
+}
+
+
+def _is_store(op: Operation) -> bool:
+    return isinstance(op, memref.StoreOp | vector.StoreOp)
+
+
+def _root(ref: SSAValue) -> SSAValue:
+    """The argument that `ref` is a view of."""
+    while isinstance(ref.owner, UnrealizedConversionCastOp):
+        ref = ref.owner.operands[0]
+    return ref
+
+
+def _live_operations(function: func.FuncOp) -> set[Operation]:
+    """Operations with an effect, and those whose results one of these needs.
+
+    The others are left out: C compilers warn about variables that nothing reads.
+    """
+    live: set[Operation] = set()
+    for op in reversed(list(function.body.walk())):
+        if isinstance(op, _EFFECTS) or any(u.operation in live for r in op.results for u in r.uses):
+            live.add(op)
+    return live
+
+
+def _is_stable(op: Operation) -> bool:
+    """Whether the operands keep their values: a loop-carried variable does not."""
+    return not any(isinstance(v, BlockArgument) and v.index > 0 for v in op.operands)
+
+
+def _known(value: SSAValue) -> int | None:
+    owner = value.owner
+    if not isinstance(owner, arith.ConstantOp) or not isinstance(owner.value, IntegerAttr):
+        return None
+    return owner.value.value.data
+
+
+def _lane_names(name: str, lanes: int) -> tuple[str, ...]:
+    return (name,) if lanes == 1 else tuple(f"{name}_{lane}" for lane in range(lanes))
+
+
+def _arithmetic(element: Attribute, operator: str) -> str:
+    """The format of `a operator b`."""
+    if isinstance(element, IndexType) and operator in "/%":
+        # Both are >= 0; unsigned division by a constant is cheaper.
+        return f"(int32_t)((uint32_t){{}} {operator} (uint32_t){{}})"
+    if isinstance(element, IntegerType) and 1 < element.width.data < 32:
+        # C computes in int: only the unsigned type of that width wraps.
+        return f"(uint{element.width.data}_t)((uint32_t){{}} {operator} (uint32_t){{}})"
+    return f"{{}} {operator} {{}}"
+
+
+def _truncation(result: Attribute) -> str:
+    """The format of a conversion to a narrower integer."""
+    ctype = _scalar_type(result)
+    return "(int)({} & 1)" if ctype == "int" else f"({ctype}){{}}"
+
+
+def _shape_text(kind: Attribute) -> str:
+    assert isinstance(kind, MemRefType)
+    sizes = "x".join(map(str, kind.get_shape()))
+    return f"{_scalar_type(kind.element_type)}[{sizes or 1}]"
