@@ -47,7 +47,7 @@ class Memory:
         ]
         for entry in self.entries:
             lines.append(f"largest at the peak of {entry.name}, in bytes:")
-            lines += [f"  {b.bytes:>12,}  {printable(b.label)}" for b in largest_at_peak(entry, 5)]
+            lines += [f"  {describe(entry, buffer)}" for buffer in largest_at_peak(entry, 5)]
         return "\n".join(lines)
 
 
@@ -74,18 +74,22 @@ def largest_at_peak(entry: EntryPoint, count: int) -> Sequence[Buffer]:
     return sorted(alive, key=lambda b: (-b.bytes, b.offset))[:count]
 
 
+def describe(entry: EntryPoint, buffer: Buffer) -> str:
+    """One line: bytes, what is in the buffer, and where the operation that makes it comes from."""
+    place = entry.calls[buffer.first].location.removeprefix("loc(").removesuffix(")")
+    return f"{buffer.bytes:>12,}  {printable(buffer.label)}, {printable(place)}"
+
+
 def check_limit(lowered: Lowered, limit: int) -> None:
     """Raises DoesNotFitError if arena and state together exceed `limit` bytes."""
     need = lowered.arena_bytes + len(lowered.state_image)
     if need <= limit:
         return
     entry = max(lowered.entries.values(), key=lambda e: e.arena_bytes)
-    peak = "\n".join(
-        f"  {b.bytes:>12,} bytes: {printable(b.label)}" for b in largest_at_peak(entry, 3)
-    )
+    peak = "\n".join(f"  {describe(entry, buffer)}" for buffer in largest_at_peak(entry, 3))
     raise DoesNotFitError(
         f"the step needs {need:,} bytes of RAM ({lowered.arena_bytes:,} arena, "
         f"{len(lowered.state_image):,} state), the limit is {limit:,}.\n"
-        f"The largest buffers at the peak of {entry.name}:\n{peak}\n"
+        f"The largest buffers at the peak of {entry.name}, in bytes:\n{peak}\n"
         "Update fewer layers, use a smaller batch, or an optimizer with less state."
     )

@@ -20,7 +20,7 @@ def _entry() -> EntryPoint:
         Buffer("c", 0, 30, 2, 2),
         Buffer("d", 32, 90, 2, 3),
     )
-    calls = tuple(CallInfo(f"k{i}", "somewhere", 1) for i in range(4))
+    calls = tuple(CallInfo(f"k{i}", f'loc("l{i}"("m.py":{i}:0))', 1) for i in range(4))
     return EntryPoint("train_step", (), (), 192, 180, buffers, calls)
 
 
@@ -54,4 +54,4 @@ def test_limit_counts_arena_and_state_and_names_the_peak() -> None:
     with pytest.raises(DoesNotFitError, match="needs 216 bytes") as failure:
         check_limit(LOWERED, 215)
     text = str(failure.value)
-    assert text.index("90 bytes: d") < text.index("60 bytes: b") < text.index("30 bytes: c")
+    assert text.index('90  d, "l2"("m.py":2:0)\n') < text.index("60  b") < text.index("30  c")

@@ -1,0 +1,95 @@
+"""From a program to a training step."""
+
+import time
+from functools import partial
+
+from niwaki.backends.llvm.object import object_code
+from niwaki.backends.llvm.session import Session
+from niwaki.backends.targets import get_target, portable_c
+from niwaki.frontends.load import load
+from niwaki.ir.dialects import train
+from niwaki.ir.dialects.tensor_op import get_ints
+from niwaki.ir.program import Program
+from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
+from niwaki.memory import check_limit
+from niwaki.parameters import Permutations
+from niwaki.passes.instrument import PassRunner, Timing
+from niwaki.passes.pipelines import compile_program
+from niwaki.step import TrainingStep
+
+
+def compile(
+    program: object,
+    loss: str = "cross_entropy",
+    optimizer: Optimizer | None = None,
+    update: str | Scheme = "full",
+    batch: int | None = None,
+    target: str = "host",
+    memory_limit: int | None = None,
+    batch_norm: str = "as_is",
+    instrument: PassRunner | None = None,
+) -> TrainingStep:
+    """Compiles forward, loss, backward and update of a program into one training step.
+
+    `program`: a Program, or what `niwaki.load` takes. `loss`: "cross_entropy" (integer labels),
+    "cross_entropy_soft" (probabilities), "mse", "bce" (logits) or "output" (the model's own).
+    `optimizer`: SGD (default, lr 0.01), Adam or AdamW. `update`: a Scheme, "full", "bias", "head",
+    "last_layers(N)" or the path of a .toml scheme. `batch`: samples per step (None: the model's).
+    `target`: "host" runs in this process; for the others see `niwaki.backends.targets`.
+    `memory_limit`: most bytes of arena and state. `batch_norm`: "as_is", or "fold" frozen ones
+    into the weights. `instrument`: watches the passes.
+
+    Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
+    exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
+    """
+    start = time.perf_counter()
+    program = program if isinstance(program, Program) else load(program)
+    loaded = time.perf_counter()
+    options = TrainingOptions(
+        loss,
+        SGD(lr=0.01) if optimizer is None else optimizer,
+        update if isinstance(update, Scheme) else Scheme.parse(update),
+    )
+    machine = get_target(target)
+    timing = Timing()
+    watched = PassRunner() if instrument is None else instrument
+    runner = PassRunner([*watched.observers, timing], watched.reproducer)
+    lowered = compile_program(program, options, machine, batch, batch_norm, runner)
+    planned = time.perf_counter()
+    if memory_limit is not None:
+        check_limit(lowered, memory_limit)
+    session = Session(lowered, object_code(lowered, machine)) if machine.jit else None
+    passes = sum(seconds for _, seconds in timing.seconds)
+    return TrainingStep(
+        lowered=lowered,
+        target=machine,
+        lr=options.optimizer.lr,
+        description=_describe(options),
+        permutations=_permutations(program),
+        session=session,
+        lower_portable=partial(
+            compile_program, program, options, portable_c(machine), batch, batch_norm
+        ),
+        compile_seconds={
+            "load": loaded - start,
+            "passes": passes,
+            "lower": planned - loaded - passes,
+            "code": time.perf_counter() - planned,
+        },
+    )
+
+
+def _permutations(program: Program) -> Permutations:
+    found: dict[str, tuple[int, ...] | None] = {}
+    for op in program.module.walk():
+        if isinstance(op, train.ParameterOp):
+            stored_as_is = op.source_permutation is None
+            found[op.key] = (
+                None if stored_as_is else tuple(get_ints(op.properties, "source_permutation"))
+            )
+    return found
+
+
+def _describe(options: TrainingOptions) -> str:
+    """One line for generated files."""
+    return f"loss {options.loss}, {options.optimizer}, {options.scheme}"

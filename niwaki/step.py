@@ -1,0 +1,164 @@
+"""A compiled training step."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from niwaki.arguments import check_arguments
+from niwaki.backends.c.example import TestVectors
+from niwaki.backends.c.package import write_c
+from niwaki.backends.llvm.object import llvm_text, object_code
+from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.targets import Target
+from niwaki.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from niwaki.ir.errors import UsageError
+from niwaki.ir.lowered import Lowered
+from niwaki.ir.weights import Array
+from niwaki.memory import Memory
+from niwaki.parameters import Parameters, Permutations
+
+
+class TrainingStep:
+    """A training step, inference and evaluation over one set of parameters.
+
+    With target "host" it runs in this process; for every target it writes C and object files.
+    Made by `niwaki.compile`.
+    """
+
+    def __init__(
+        self,
+        lowered: Lowered,
+        target: Target,
+        lr: float,
+        description: str,
+        permutations: Permutations,
+        session: Session | None,
+        lower_portable: Callable[[], Lowered],
+        compile_seconds: Mapping[str, float],
+    ) -> None:
+        self.lowered = lowered
+        """The plan and the kernels."""
+        self.target = target
+        self.memory = Memory.of(lowered)
+        self.compile_seconds = compile_seconds
+        """Wall-clock seconds of each phase of compilation."""
+        self.lr = lr
+        self._description = description
+        self._permutations = permutations
+        self._runs_here = session
+        self._lower_portable = lower_portable
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step; may be set at any time."""
+        return float(self._lr)
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"lr must be >= 0 and finite, got {value}")
+        self._lr = np.float32(value)
+
+    def __call__(self, *arrays: object) -> float:
+        """One training step in place: the model's inputs, then the target; returns the loss.
+
+        Raises UsageError if an array does not fit, or the code is for another machine.
+        """
+        session = self._session
+        ports = self.lowered.entries["train_step"].inputs[:-1]
+        inputs = check_arguments("the training step", ports, arrays)
+        (loss,) = session.run("train_step", [*inputs, np.asarray(self._lr)])
+        return float(loss)
+
+    def infer(self, *arrays: object) -> Array | tuple[Array, ...]:
+        """The model's outputs for its inputs; one array if there is one output.
+
+        Raises UsageError as a call does.
+        """
+        session = self._session
+        ports = self.lowered.entries["infer"].inputs
+        outputs = session.run("infer", check_arguments("infer", ports, arrays))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def evaluate(self, *arrays: object) -> tuple[float, int | None]:
+        """(loss, number of right answers) of the model's inputs and the target, without training.
+
+        The number is None unless the loss is cross-entropy of integer labels. Raises UsageError
+        as a call does.
+        """
+        session = self._session
+        ports = self.lowered.entries["evaluate"].inputs
+        loss, *correct = session.run("evaluate", check_arguments("evaluate", ports, arrays))
+        return float(loss), int(correct[0]) if correct else None
+
+    @property
+    def parameters(self) -> Parameters:
+        """Name -> current value, in the layout of the user's model."""
+        session = self._session
+        entries = [
+            *((e, session.state) for e in self.lowered.state),
+            *((e, session.constants) for e in self.lowered.constants),
+        ]
+        live = {
+            entry.name: storage_view(space, entry)
+            for entry, space in entries
+            if entry.name in self._permutations
+        }
+        return Parameters(live, self._permutations)
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything that steps change (parameters in the user's layout, optimizer state,
+        learning rate) as safetensors; frozen parameters stay in the model file."""
+        write_checkpoint(Path(path), Checkpoint(dict(self._changing), self.lr))
+
+    def load(self, path: str | Path) -> None:
+        """Restores what `save` wrote for the same model, update scheme and optimizer.
+
+        Raises UsageError or ModelFileError, and changes nothing then, if the file does not fit.
+        """
+        changing = self._changing
+        checkpoint = read_checkpoint(Path(path), changing)
+        for name, array in checkpoint.arrays.items():
+            changing.assign(name, array)
+        self.lr = checkpoint.lr
+
+    def write_c(
+        self,
+        directory: str | Path,
+        package: str = "plain",
+        name: str = "model",
+        vectors: TestVectors | None = None,
+    ) -> Path:
+        """Writes a C library with an example program; returns the folder.
+
+        `package`: "plain" or "cmake". `name` starts every file and identifier. `vectors`: a batch
+        and its losses for the example. The library starts from the parameters that the program
+        was compiled with. Raises what `niwaki.backends.c.package.write_c` raises.
+        """
+        scalar = self.target.lanes == 1
+        lowered = self.lowered if scalar else self._lower_portable()
+        return write_c(lowered, Path(directory), package, name, self._description, self.lr, vectors)
+
+    def llvm_text(self) -> str:
+        """The step as LLVM IR for the target."""
+        return llvm_text(self.lowered, self.target)
+
+    def object_code(self) -> bytes:
+        """The step as an ELF object for the target; see `niwaki.backends.llvm.object`."""
+        return object_code(self.lowered, self.target)
+
+    @property
+    def _changing(self) -> Parameters:
+        session = self._session
+        live = {e.name: storage_view(session.state, e) for e in self.lowered.state}
+        return Parameters(live, self._permutations)
+
+    @property
+    def _session(self) -> Session:
+        if self._runs_here is None:
+            raise UsageError(
+                f"this step is compiled for {self.target.name} and cannot run here: "
+                "write it with write_c() or object_code(), or compile with target='host'"
+            )
+        return self._runs_here

@@ -1,0 +1,82 @@
+"""Compiles a model's training step to C, an object file or LLVM IR."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import niwaki
+from niwaki.backends.c.package import PACKAGES
+from niwaki.backends.targets import get_target
+from niwaki.files import write_atomically
+from niwaki.ir.context import NiwakiContext
+from niwaki.ir.errors import UsageError
+from niwaki.ir.training import Scheme, TrainingOptions
+from niwaki.passes.instrument import PassRunner, Timing
+from niwaki.passes.pipelines import training_pipeline
+from niwaki.step import TrainingStep
+from niwaki.tools.model_flags import add_model_flags, compile_model, optimizer_of
+from niwaki.tools.pass_flags import add_pass_flags, pass_observers, print_timing, selected_passes
+from niwaki.tools.result import Result
+
+NAME = "compile"
+HELP = "compile the training step of a model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the output and how to watch the passes."""
+    add_model_flags(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, help="folder of the C package, or file"
+    )
+    parser.add_argument(
+        "--emit", choices=("c", "object", "llvm"), default="c", help="what to write (%(default)s)"
+    )
+    parser.add_argument(
+        "--package", choices=PACKAGES, default="plain", help="kind of C package (%(default)s)"
+    )
+    parser.add_argument(
+        "--name", default="model", help="start of every name in the C package (%(default)s)"
+    )
+    add_pass_flags(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    """Writes the output whole or not at all; with --stop-after or --pass-limit, prints the IR."""
+    options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
+    passes = training_pipeline(options, get_target(args.target), args.batch, args.batch_norm)
+    selected = selected_passes(args, passes)
+    timing = Timing()
+    runner = PassRunner(pass_observers(args, passes, sys.stderr, timing))
+    try:
+        if len(selected) < len(passes):
+            program = niwaki.load(args.model).clone()
+            runner.run(NiwakiContext(program.weights), program.module, selected)
+            return Result(str(program.module), {"ir": str(program.module)})
+        if args.output is None:
+            raise UsageError("say where the result goes: -o OUT")
+        step = compile_model(args, runner)
+    finally:
+        if args.timing:
+            print_timing(timing, sys.stderr)
+    _write(step, args)
+    memory = step.memory
+    data = {
+        "target": args.target,
+        "output": str(args.output),
+        "arena_bytes": memory.arena_bytes,
+        "lower_bound_bytes": memory.lower_bound_bytes,
+        "state_bytes": memory.state_bytes,
+        "constant_bytes": memory.constant_bytes,
+        "compile_seconds": dict(step.compile_seconds),
+    }
+    return Result(f"{memory.table()}\nwritten: {args.output}", data)
+
+
+def _write(step: TrainingStep, args: argparse.Namespace) -> None:
+    match args.emit:
+        case "object":
+            write_atomically(args.output, step.object_code())
+        case "llvm":
+            write_atomically(args.output, step.llvm_text().encode())
+        case _:
+            step.write_c(args.output, args.package, args.name)

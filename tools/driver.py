@@ -1,0 +1,77 @@
+"""niwaki: compiles, trains, reports and verifies models from the command line."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from niwaki.ir.errors import NiwakiError
+from niwaki.tools import (
+    compile_command,
+    doctor_command,
+    ops_command,
+    report_command,
+    train_command,
+    verify_command,
+)
+
+INTERNAL_ERROR = 70
+
+COMMANDS = (
+    compile_command,
+    train_command,
+    report_command,
+    verify_command,
+    ops_command,
+    doctor_command,
+)
+"""Each with NAME, HELP, add_arguments(parser) and run(args) -> Result."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="niwaki", description="Compiles the training of neural networks for small devices."
+    )
+    parser.add_argument("--version", action="version", version=f"niwaki {version('niwaki')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        command = commands.add_parser(module.NAME, help=module.HELP, description=module.__doc__)
+        module.add_arguments(command)
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object on stdout, nothing else"
+        )
+        command.add_argument(
+            "--traceback", action="store_true", help="show where an internal error comes from"
+        )
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code.
+
+    0: fine; 2: usage; 3: unsupported operation; 4: does not fit; 5: mismatch; 6: bad model file;
+    70: an error of Niwaki's own.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        result = args.run(args)
+    except NiwakiError as error:
+        print(f"niwaki: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("niwaki: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.traceback:
+            traceback.print_exc()
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"niwaki: internal error: {line} (--traceback shows where)", file=sys.stderr)
+        return INTERNAL_ERROR
+    print(result.json(args.command) if args.json else result.text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

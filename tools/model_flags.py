@@ -1,0 +1,97 @@
+"""The command-line flags that say what to compile, for every command that compiles."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import niwaki
+from niwaki.backends.targets import TARGETS
+from niwaki.ir.errors import UsageError
+from niwaki.ir.training import Optimizer
+from niwaki.passes.instrument import PassRunner
+from niwaki.passes.losses import LOSSES
+from niwaki.passes.pipelines import BATCH_NORMS
+from niwaki.printable import printable
+from niwaki.step import TrainingStep
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def add_model_flags(parser: argparse.ArgumentParser, target: bool = True) -> None:
+    """Adds the flags that `compile_model` reads; `target`: whether the user chooses one."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a .pt2 or .onnx file")
+    parser.add_argument("--loss", choices=LOSSES, default="cross_entropy", help="%(default)s")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="%(default)s")
+    parser.add_argument("--lr", type=float, default=0.01, help="learning rate (%(default)s)")
+    parser.add_argument("--momentum", type=float, default=0.0, help="of sgd (%(default)s)")
+    parser.add_argument("--nesterov", action="store_true", help="Nesterov's momentum, for sgd")
+    parser.add_argument("--weight-decay", type=float, help="default: 0, adamw 0.01")
+    parser.add_argument("--clip-norm", type=float, help="clip the norm over all gradients")
+    parser.add_argument(
+        "--update",
+        default="full",
+        help="full, bias, head, last_layers(N) or the path of a .toml scheme (%(default)s)",
+    )
+    parser.add_argument("--batch", type=int, help="samples per step (default: the model's)")
+    parser.add_argument(
+        "--batch-norm",
+        choices=BATCH_NORMS,
+        default="as_is",
+        help="what becomes of batch normalisation (%(default)s)",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        metavar="BYTES",
+        type=_bytes,
+        help="most RAM for arena and state, e.g. 256K; over it: an error (exit code 4)",
+    )
+    if target:
+        parser.add_argument(
+            "--target", default="host", help=f"host, {', '.join(TARGETS)} (%(default)s)"
+        )
+    else:
+        parser.set_defaults(target="host")
+
+
+def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None) -> TrainingStep:
+    """The step that the flags ask for; the importer's notes go to stderr.
+
+    Raises what `niwaki.load` and `niwaki.compile` raise.
+    """
+    program = niwaki.load(args.model)
+    for note in program.notes:
+        print(f"niwaki: note: {printable(note)}", file=sys.stderr)
+    return niwaki.compile(
+        program,
+        loss=args.loss,
+        optimizer=optimizer_of(args),
+        update=args.update,
+        batch=args.batch,
+        target=args.target,
+        memory_limit=args.memory_limit,
+        batch_norm=args.batch_norm,
+        instrument=instrument,
+    )
+
+
+def optimizer_of(args: argparse.Namespace) -> Optimizer:
+    """The optimizer that the flags ask for; UsageError if they contradict each other."""
+    common: dict[str, Any] = {"lr": args.lr, "clip_norm": args.clip_norm}
+    if args.weight_decay is not None:
+        common["weight_decay"] = args.weight_decay
+    if args.optimizer == "sgd":
+        return niwaki.SGD(momentum=args.momentum, nesterov=args.nesterov, **common)
+    if args.momentum or args.nesterov:
+        raise UsageError(f"--momentum and --nesterov belong to sgd, not to {args.optimizer}")
+    kinds = {"adam": niwaki.Adam, "adamw": niwaki.AdamW}
+    return kinds[args.optimizer](**common)
+
+
+def _bytes(text: str) -> int:
+    digits = text.rstrip("kKmMgG")
+    unit = text[len(digits) :].lower()
+    if not digits.isdigit() or unit not in UNITS:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size: write 262144, 256K or 1M")
+    return int(digits) * UNITS[unit]
