@@ -1,6 +1,7 @@
 """`fuse`: operations that one kernel computes become one `nn.fused`."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, FusedLoc, LocationAttr, ModuleOp, NoneAttr
@@ -13,6 +14,13 @@ from niwaki.passes.duplicate_prologues import duplicate_prologues
 from niwaki.passes.functions import functions
 from niwaki.passes.fusion_groups import fusion_groups
 from niwaki.passes.update_order import order_updates
+
+_PRODUCTS = (nn.Conv2dOp, nn.Conv2dDxOp, nn.Conv2dDwOp, nn.MatmulOp)
+_Input: TypeAlias = tuple[SSAValue, bool]
+"""A value, and whether a product reads it.
+
+What a product and its epilogue both read are two operands: each walks through it in its own way.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def _rebuild(block: Block, groups: list[list[Operation]]) -> None:
 def _fused(members: list[Operation]) -> nn.FusedOp:
     """`members`, detached and in a valid order, as one operation."""
     inside = set(members)
-    inputs: dict[SSAValue, None] = {}
+    inputs: dict[_Input, None] = {}
     constants: dict[SSAValue, nn.ConstantOp] = {}
     for op in members:
         for operand in op.operands:
@@ -61,27 +69,27 @@ def _fused(members: list[Operation]) -> nn.FusedOp:
             if isinstance(producer, nn.ConstantOp):
                 constants[operand] = producer
             elif producer not in inside:
-                inputs[operand] = None
+                inputs[operand, isinstance(op, _PRODUCTS)] = None
     outputs = [
         r for op in members for r in op.results
         if any(use.operation not in inside for use in r.uses)
     ]  # fmt: skip
 
-    body = Block(arg_types=[v.type for v in inputs])
-    local: dict[SSAValue, SSAValue] = dict(zip(inputs, body.args, strict=True))
+    body = Block(arg_types=[value.type for value, _ in inputs])
+    local: dict[_Input, SSAValue] = dict(zip(inputs, body.args, strict=True))
     for value, constant in constants.items():
         copy = constant.clone()
         copy.location = constant.location
         body.add_op(copy)
-        local[value] = copy.y
+        local[value, False] = local[value, True] = copy.y
     fused = nn.FusedOp.create(
-        operands=list(inputs),
+        operands=[value for value, _ in inputs],
         result_types=[o.type for o in outputs],
         regions=[Region(body)],
         location=_location(members),
     )
     for op in members:
-        op.operands = [local.get(o, o) for o in op.operands]
+        op.operands = [local.get((o, isinstance(op, _PRODUCTS)), o) for o in op.operands]
         body.add_op(op)
     for inner, outer in zip(outputs, fused.results, strict=True):
         inner.replace_uses_with_if(outer, lambda use: use.operation not in inside)
