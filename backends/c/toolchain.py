@@ -140,7 +140,7 @@ def build_linux(
 
     `sanitize`: with the address and undefined-behaviour sanitizers.
     """
-    checks = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    checks = ["-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     options = [*flags, *_OPTIMIZE, *(checks if sanitize else []), *_include()]
     layer = [device_file("platform_linux.c"), device_file("report.c")]
     run_compiler(target.cc, [*sources, *layer], output, options)
