@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from c_programs import c_text, need_tools, run_c, run_jit
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import IndexType, MemRefType, f32, i8, i32
+from xdsl.dialects.builtin import MemRefType, f32, i8, i32
 from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.c.emit import emit_module
@@ -283,6 +283,6 @@ def test_same_kernel_same_text() -> None:
 
 def test_buffers_beyond_32_bits_are_refused() -> None:
     k = KernelBuilder("large", [MemRefType(f32, [1 << 29])])
-    k.store(k.constant(0.0), k.args[0], [k.constant(0, IndexType())])
+    k.store(k.constant(0.0), k.args[0], [0])
     with pytest.raises(DoesNotFitError, match="2147483648 bytes"):
         emit_module([k.finish()], [], {})
