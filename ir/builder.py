@@ -5,7 +5,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.builder import InsertPoint
 from xdsl.dialects.builtin import (
     FloatAttr,
     IntegerAttr,
@@ -17,7 +16,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
-from xdsl.rewriter import Rewriter
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import (
@@ -55,9 +54,7 @@ class Builder:
     Every operation gets `location`; passes set it to that of the operation they replace.
     """
 
-    def __init__(
-        self, point: InsertPoint, location: LocationAttr | None = None
-    ) -> None:
+    def __init__(self, point: InsertPoint, location: LocationAttr | None = None) -> None:
         self.point = point
         self.location: LocationAttr = UnknownLoc() if location is None else location
 
@@ -276,9 +273,7 @@ class Builder:
             )
         )
 
-    def conv2d_dx(
-        self, dy: Value, w: Value, window: nn.Window, input_size: Sequence[int]
-    ) -> Value:
+    def conv2d_dx(self, dy: Value, w: Value, window: nn.Window, input_size: Sequence[int]) -> Value:
         """Cotangent of the input of a convolution with `window`."""
         return self.one(
             nn.Conv2dDxOp.make(
@@ -312,9 +307,7 @@ class Builder:
         self, a: Value, b: Value, transpose_a: bool = False, transpose_b: bool = False
     ) -> Value:
         """a @ b."""
-        return self.one(
-            nn.MatmulOp.make(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-        )
+        return self.one(nn.MatmulOp.make(a, b, transpose_a=transpose_a, transpose_b=transpose_b))
 
     def dense(self, x: Value, w: Value, bias: Value | None = None) -> Value:
         """x [N, I] @ w [O, I] transposed + bias [O]."""
@@ -323,9 +316,7 @@ class Builder:
 
     # --- pooling
 
-    def max_pool2d(
-        self, x: Value, kernel_size: Pair, strides: Pair, padding: Pair = 0
-    ) -> Value:
+    def max_pool2d(self, x: Value, kernel_size: Pair, strides: Pair, padding: Pair = 0) -> Value:
         """Maximum of each window (the index is the operation's second result)."""
         op = nn.MaxPool2dOp.make(
             x, kernel_size=_pair(kernel_size), strides=_pair(strides), padding=_four(padding)

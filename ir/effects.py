@@ -51,7 +51,8 @@ def _check_dominance(op: Operation, operand: SSAValue, position: dict[Operation,
             raise VerifyException(f"'{op.name}' uses a value before it is defined")
         return
     ancestor = op.parent_block()
-    owner = operand.op.parent if isinstance(operand, OpResult) else operand.block
+    definition = operand.owner
+    owner = definition if isinstance(definition, Block) else definition.parent
     while ancestor is not None and ancestor is not owner:
         parent = ancestor.parent_op()
         ancestor = None if parent is None else parent.parent

@@ -72,7 +72,7 @@ class Scheme:
 
     weights: Mapping[str, float] | None = None
     """Layer number (as text) or parameter name -> ratio of input channels (depthwise: channels)
-    whose weights are updated, in (0, 1]; round(ratio * channels), at least 1. None: every weight."""
+    whose weights are updated, in (0, 1]; round(ratio * channels), at least 1. None: all weights."""
     biases: int | None = None
     """The biases (and batch-norm shifts and scales) of the last this many layers are updated,
     the head counted; None: all."""
@@ -123,13 +123,9 @@ class Scheme:
 
         Raises UsageError with the possible values if `text` is none of them.
         """
-        match text:
-            case "full":
-                return cls.full()
-            case "bias":
-                return cls.bias()
-            case "head":
-                return cls.head_only()
+        named = {"full": cls.full, "bias": cls.bias, "head": cls.head_only}
+        if text in named:
+            return named[text]()
         if text.startswith("last_layers(") and text.endswith(")") and text[12:-1].isdigit():
             return cls.last_layers(int(text[12:-1]))
         if text.endswith(".toml"):
@@ -157,8 +153,7 @@ class Scheme:
             or (
                 isinstance(weights, dict)
                 and all(
-                    isinstance(v, int | float) and not isinstance(v, bool)
-                    for v in weights.values()
+                    isinstance(v, int | float) and not isinstance(v, bool) for v in weights.values()
                 )
             ),
             f"{path}: [weights] must map layers to ratios",

@@ -1,4 +1,4 @@
-"""The weight store: arrays live here, never in the IR; an op carries name, type and content hash."""
+"""The weight store: arrays live here, not in the IR; an op has name, type and content hash."""
 
 import hashlib
 from collections.abc import Iterator, Mapping

@@ -233,8 +233,7 @@ class KernelBuilder:
         self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None]
     ) -> None:
         """if condition: then() else: otherwise()."""
-        regions = [self._region(then), self._region(otherwise)]
-        self._insert(scf.IfOp(condition, [], *regions))
+        self._insert(scf.IfOp(condition, [], self._region(then), self._region(otherwise)))
 
     def _region(self, body: Callable[[], None]) -> Region:
         inner = Block()
@@ -364,7 +363,7 @@ class KernelBuilder:
         return self._like(arith.ShRUIOp, a, b)
 
     def cast(self, x: Value, element: Attribute) -> Value:
-        """Between index and integers, widening (unsigned), narrowing, or signed integer to f32."""
+        """Index to or from integer (signed), wider (unsigned), narrower, or signed integer to f32."""
         source = _element(x)
         if source == element:
             return x

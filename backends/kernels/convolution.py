@@ -264,9 +264,8 @@ class _Kernel:
         channel = k.imul(group, shape.width)
         b = self._filter(group)
         b = Matrix(b.ref, k.iadd(b.start, start), b.stride)
-        a = None
-        if self.refs.scratch is not None:
-            a = Matrix(self.refs.scratch, self.plan.transposed, gathered)
+        assert self.refs.scratch is not None
+        a = Matrix(self.refs.scratch, self.plan.transposed, gathered)
 
         def tile(row: Index, rows: int) -> None:
             positions = [self._position(phase, k.iadd(row, r)) for r in range(rows)]
@@ -276,7 +275,7 @@ class _Kernel:
                 assert isinstance(offset, int)
                 self.put(places[offset], k.iadd(column, channel), lanes, value)
 
-            if a is None or phase.count == 0:
+            if phase.count == 0:
                 self._put_zeros(ranges, rows, put)
                 return
             for r, position in enumerate(positions):

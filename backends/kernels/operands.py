@@ -14,6 +14,10 @@ from niwaki.backends.kernels.spec import KernelSpec, is_contiguous
 from niwaki.backends.targets import Target
 
 
+def _same(kind: MemRefType) -> MemRefType:
+    return kind
+
+
 @dataclass(frozen=True)
 class References:
     """The arguments of a kernel under construction."""
@@ -55,15 +59,14 @@ class Contraction:
         )
 
     def begin(
-        self, name: str, workspace: int, view: Callable[[MemRefType], MemRefType] | None = None
+        self, name: str, workspace: int, view: Callable[[MemRefType], MemRefType] = _same
     ) -> tuple[KernelBuilder, References]:
         """Starts the kernel; `view` gives epilogue operands and results another shape."""
         anchored = self.anchor_operands
-        reshape = view or (lambda kind: kind)
         kinds = [
-            flat(kind) if i in anchored else reshape(kind) for i, kind in enumerate(self.operands)
+            flat(kind) if i in anchored else view(kind) for i, kind in enumerate(self.operands)
         ]
-        kinds += [reshape(kind) for kind in self.results]
+        kinds += [view(kind) for kind in self.results]
         if workspace:
             kinds.append(MemRefType(f32, [workspace // 4]))
         k = KernelBuilder(name, kinds)

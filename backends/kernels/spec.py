@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 from xdsl.dialects.builtin import IntegerType, MemRefType, StridedLayoutAttr, i8
@@ -31,6 +32,7 @@ class KernelSpec:
     """Makes the function under a name."""
 
 
+@cache
 def memref_of(kind: Tensor) -> MemRefType:
     """The contiguous layout of a tensor type.
 
@@ -72,7 +74,6 @@ def is_contiguous(kind: MemRefType) -> bool:
 def buffer_bytes(kind: MemRefType) -> int:
     """Bytes from the first to the last element, inclusive."""
     last = sum(
-        (size - 1) * stride
-        for size, stride in zip(kind.get_shape(), strides_of(kind), strict=True)
+        (size - 1) * stride for size, stride in zip(kind.get_shape(), strides_of(kind), strict=True)
     )
     return (last + 1) * element_bytes(kind.element_type)

@@ -123,17 +123,21 @@ def accumulate(
     k: KernelBuilder, start: Index, stop: Index, tile: Accumulators, step: Step, unroll: int = 1
 ) -> Accumulators:
     """tile = step(i, tile) for i in [start, stop), `unroll` of them per iteration."""
-    blocks = len(tile[0])
-    known = isinstance(start, int) and isinstance(stop, int)
-    if known and stop - start <= unroll:
+    if isinstance(start, int) and isinstance(stop, int):
+        main = stop - (stop - start) % unroll
+        if main > start + unroll:
+            tile = _loop(k, start, main, tile, step, unroll)
+            start = main
         for i in range(start, stop):
             tile = step(i, tile)
         return tile
-    main = stop
-    if unroll > 1 and known:
-        main = stop - (stop - start) % unroll
-    elif unroll > 1:
-        unroll = 1
+    return _loop(k, start, stop, tile, step, 1)
+
+
+def _loop(
+    k: KernelBuilder, start: Index, stop: Index, tile: Accumulators, step: Step, unroll: int
+) -> Accumulators:
+    blocks = len(tile[0])
 
     def run(i: Value, values: Sequence[Value]) -> Sequence[Value]:
         inner = _shaped(values, blocks)
@@ -141,11 +145,7 @@ def accumulate(
             inner = step(k.iadd(i, u), inner)
         return _flat(inner)
 
-    tile = _shaped(k.loop(start, main, unroll, run, _flat(tile)), blocks)
-    if known:
-        for i in range(main if isinstance(main, int) else 0, stop):
-            tile = step(i, tile)
-    return tile
+    return _shaped(k.loop(start, stop, unroll, run, _flat(tile)), blocks)
 
 
 def unroll_of(rows: int, blocks: int) -> int:

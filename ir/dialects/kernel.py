@@ -45,7 +45,9 @@ class CompareOp(IRDLOperation):
     lhs = operand_def()
     rhs = operand_def()
     result = result_def()
-    assembly_format = "$predicate $lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)"
+    assembly_format = (
+        "$predicate $lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)"
+    )
 
     @classmethod
     def make(cls, predicate: str, lhs: SSAValue, rhs: SSAValue) -> "CompareOp":
@@ -80,8 +82,7 @@ class SelectOp(IRDLOperation):
     b = operand_def()
     result = result_def()
     assembly_format = (
-        "$mask `,` $a `,` $b attr-dict `:` type($mask) `,` type($a) `,` type($b) `->` "
-        "type($result)"
+        "$mask `,` $a `,` $b attr-dict `:` type($mask) `,` type($a) `,` type($b) `->` type($result)"
     )
 
     @classmethod

@@ -100,9 +100,7 @@ class CallOp(IRDLOperation):
             "'reads' and 'writes' exceed the arguments",
         )
         for read, write in self.in_place_pairs:
-            require(
-                0 <= read < reads <= write < reads + writes, "'in_place' names wrong arguments"
-            )
+            require(0 <= read < reads <= write < reads + writes, "'in_place' names wrong arguments")
 
 
 PLAN = Dialect("plan", [ProgramOp, ViewOp, CallOp])

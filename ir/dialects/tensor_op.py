@@ -24,6 +24,8 @@ from xdsl.irdl import IRDLOperation, ParsePropInAttrDict
 from xdsl.utils.exceptions import VerifyException
 
 Tensor: TypeAlias = TensorType[Attribute]
+Tensors: TypeAlias = Sequence[Tensor]
+Attributes: TypeAlias = Mapping[str, Attribute]
 AttributeValue: TypeAlias = Attribute | bool | int | float | str | Sequence[int]
 
 
@@ -121,15 +123,11 @@ class TensorOp(IRDLOperation, ABC):
     """An operation on static tensors whose result types follow from operands and attributes."""
 
     irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = (
-        "operands attr-dict `:` functional-type(operands, results)"
-    )
+    assembly_format = "operands attr-dict `:` functional-type(operands, results)"
 
     @classmethod
     @abstractmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         """The shape rule: result types from operand types and attributes.
 
         Raises VerifyException, with a message for the user, if they do not fit.
@@ -153,8 +151,10 @@ class TensorOp(IRDLOperation, ABC):
 
 __all__ = [
     "AttributeValue",
+    "Attributes",
     "Tensor",
     "TensorOp",
+    "Tensors",
     "broadcast_shapes",
     "common_element",
     "f32",

@@ -14,7 +14,6 @@ from xdsl.dialects.builtin import (
     StringAttr,
     TensorType,
     UnitAttr,
-    f32,
 )
 from xdsl.ir import Dialect, OpResult, SSAValue
 from xdsl.irdl import (
@@ -77,8 +76,7 @@ class ParameterOp(Storage):
         box, shape = self.update_box, shape_of(self.value)
         if box is not None:
             require(
-                len(box) == len(shape)
-                and all(0 < b <= s for b, s in zip(box, shape, strict=True)),
+                len(box) == len(shape) and all(0 < b <= s for b, s in zip(box, shape, strict=True)),
                 f"'update' must be a box inside {list(shape)}",
             )
 
@@ -131,9 +129,7 @@ class UpdateOp(IRDLOperation, ABC):
 
     def verify_(self) -> None:
         parameter, gradient, lr = self.operands[:3]
-        require(
-            isinstance(storage_of(parameter), ParameterOp), "only a train.parameter is updated"
-        )
+        require(isinstance(storage_of(parameter), ParameterOp), "only a train.parameter is updated")
         _check_box(parameter, gradient)
         scalar = tensor([], type_of(parameter).element_type)
         require(type_of(lr) == scalar, f"the learning rate must be a {scalar}")
@@ -165,8 +161,8 @@ class SgdOp(UpdateOp):
 class AdamOp(UpdateOp):
     """Adam (Kingma & Ba 2015, algorithm 1) or AdamW (`decoupled`, Loshchilov & Hutter 2019).
 
-    `power1`, `power2`: scalars beta1^t and beta2^t of this step (t = 1 first), see
-    `train.advance`. epsilon is added to sqrt(v_hat), as in torch.optim.Adam.
+    `power1`, `power2`: scalars beta1^t and beta2^t of this step (t = 1 first), which
+    `autodiff` makes a `train.state` each. epsilon is added to sqrt(v_hat), as torch.optim.Adam.
     """
 
     name = "train.adam"
@@ -188,7 +184,7 @@ class AdamOp(UpdateOp):
     def verify_(self) -> None:
         super().verify_()
         for power in (self.power1, self.power2):
-            require(type_of(power) == type_of(self.lr), "beta powers must be like the learning rate")
+            require(type_of(power) == type_of(self.lr), "beta powers must be like lr")
 
 
 @irdl_op_definition

@@ -5,76 +5,193 @@ from xdsl.ir import Dialect
 from niwaki.ir.dialects.nn import composite, contraction, elementwise, fused, pooling, shape
 from niwaki.ir.dialects.nn.composite import (
     BatchNormOp as BatchNormOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     BatchNormTrainOp as BatchNormTrainOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     BceWithLogitsOp as BceWithLogitsOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     CrossEntropyOp as CrossEntropyOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     DropoutOp as DropoutOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     LogSoftmaxOp as LogSoftmaxOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     MseOp as MseOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     RandomMaskOp as RandomMaskOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     SoftmaxOp as SoftmaxOp,
 )
 from niwaki.ir.dialects.nn.contraction import (
     Conv2dDwOp as Conv2dDwOp,
+)
+from niwaki.ir.dialects.nn.contraction import (
     Conv2dDxOp as Conv2dDxOp,
+)
+from niwaki.ir.dialects.nn.contraction import (
     Conv2dOp as Conv2dOp,
+)
+from niwaki.ir.dialects.nn.contraction import (
     Convolution as Convolution,
+)
+from niwaki.ir.dialects.nn.contraction import (
     MatmulOp as MatmulOp,
+)
+from niwaki.ir.dialects.nn.contraction import (
     Window as Window,
 )
 from niwaki.ir.dialects.nn.elementwise import (
     AbsOp as AbsOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     AddOp as AddOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     AndOp as AndOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     Binary as Binary,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     CastOp as CastOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     CompareOp as CompareOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     DivOp as DivOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     Elementwise as Elementwise,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     ErfOp as ErfOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     ExpOp as ExpOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     GeluOp as GeluOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     HardSigmoidOp as HardSigmoidOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     HardSwishOp as HardSwishOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     LeakyReluOp as LeakyReluOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     LogOp as LogOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     MaxOp as MaxOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     MinOp as MinOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     MulOp as MulOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     NegOp as NegOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     Relu6Op as Relu6Op,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     ReluOp as ReluOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     RsqrtOp as RsqrtOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     SelectOp as SelectOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     SigmoidOp as SigmoidOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     SiluOp as SiluOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     SoftplusOp as SoftplusOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     SqrtOp as SqrtOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     SubOp as SubOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     TanhOp as TanhOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     Unary as Unary,
 )
-from niwaki.ir.dialects.nn.fused import FusedOp as FusedOp, YieldOp as YieldOp
+from niwaki.ir.dialects.nn.fused import FusedOp as FusedOp
+from niwaki.ir.dialects.nn.fused import YieldOp as YieldOp
 from niwaki.ir.dialects.nn.pooling import (
     AvgPool2dGradOp as AvgPool2dGradOp,
+)
+from niwaki.ir.dialects.nn.pooling import (
     AvgPool2dOp as AvgPool2dOp,
+)
+from niwaki.ir.dialects.nn.pooling import (
     MaxPool2dGradOp as MaxPool2dGradOp,
+)
+from niwaki.ir.dialects.nn.pooling import (
     MaxPool2dOp as MaxPool2dOp,
+)
+from niwaki.ir.dialects.nn.pooling import (
     Pooling as Pooling,
 )
 from niwaki.ir.dialects.nn.shape import (
     BroadcastOp as BroadcastOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     ConcatOp as ConcatOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     ConstantOp as ConstantOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     CountCorrectOp as CountCorrectOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     OneHotOp as OneHotOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     PadOp as PadOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     ReduceMaxOp as ReduceMaxOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     ReduceMeanOp as ReduceMeanOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     ReduceSumOp as ReduceSumOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     Reduction as Reduction,
+)
+from niwaki.ir.dialects.nn.shape import (
     ReshapeOp as ReshapeOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     SliceOp as SliceOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     TransposeOp as TransposeOp,
 )
 

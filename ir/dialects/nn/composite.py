@@ -1,14 +1,22 @@
 """Operations that `decompose` writes as simpler ones once their gradients are taken."""
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from xdsl.dialects.builtin import BoolAttr, FloatAttr, IntegerAttr, i32
-from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
-from niwaki.ir.dialects.tensor_op import Tensor, TensorOp, get_int, i1, require, tensor
+from niwaki.ir.dialects.tensor_op import (
+    Attributes,
+    Tensor,
+    TensorOp,
+    Tensors,
+    get_int,
+    i1,
+    require,
+    tensor,
+)
 
 
 class RowOp(TensorOp, ABC):
@@ -20,9 +28,7 @@ class RowOp(TensorOp, ABC):
     axis = prop_def(IntegerAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         axis = get_int(attributes, "axis")
         require(0 <= axis < len(operands[0].get_shape()), f"no dimension {axis} in {operands[0]}")
         return [operands[0]]
@@ -46,9 +52,7 @@ def _channel_check(operands: Sequence[Tensor]) -> None:
     shape = operands[0].get_shape()
     require(len(shape) >= 2, "the input must have rank >= 2, channels last")
     for t in operands[1:]:
-        require(
-            t.get_shape() == (shape[-1],), f"expected {shape[-1]} values per channel, got {t}"
-        )
+        require(t.get_shape() == (shape[-1],), f"expected {shape[-1]} values per channel, got {t}")
 
 
 @irdl_op_definition
@@ -73,9 +77,7 @@ class BatchNormOp(TensorOp):
     training = prop_def(BoolAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         _channel_check(operands)
         return [operands[0]]
 
@@ -98,9 +100,7 @@ class BatchNormTrainOp(TensorOp):
     epsilon = prop_def(FloatAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         _channel_check(operands)
         channels = tensor([operands[0].get_shape()[-1]], operands[0].element_type)
         return [operands[0], channels, channels]
@@ -118,9 +118,7 @@ class DropoutOp(TensorOp):
     seed = prop_def(IntegerAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         rate = attributes["rate"]
         require(
             isinstance(rate, FloatAttr) and 0.0 <= rate.value.data < 1.0,
@@ -148,9 +146,7 @@ class RandomMaskOp(TensorOp):
     seed = prop_def(IntegerAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         require(operands[1] == tensor([], i32), "the counter must be an i32 scalar")
         return [tensor(operands[0].get_shape(), i1)]
 
@@ -164,12 +160,8 @@ class Loss(TensorOp, ABC):
     loss = result_def()
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
-        require(
-            operands[0] == operands[1], f"target {operands[1]} must be like {operands[0]}"
-        )
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        require(operands[0] == operands[1], f"target {operands[1]} must be like {operands[0]}")
         return [tensor([], operands[0].element_type)]
 
 
@@ -183,9 +175,7 @@ class CrossEntropyOp(Loss):
     name = "nn.cross_entropy"
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         x, target = operands
         require(len(x.get_shape()) == 2, f"logits must be [N, C], got {x}")
         require(

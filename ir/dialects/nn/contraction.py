@@ -13,8 +13,9 @@ from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, tra
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.tensor_op import (
-    Tensor,
+    Attributes,
     TensorOp,
+    Tensors,
     common_element,
     get_int,
     get_ints,
@@ -95,9 +96,7 @@ class Conv2dOp(Convolution):
     y = result_def()
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         window = Window.of(attributes)
         x, w = (t.get_shape() for t in operands)
         _check_channels(x, w, window.groups)
@@ -116,9 +115,7 @@ class Conv2dDxOp(Convolution):
     input_size = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         window = Window.of(attributes)
         size = get_ints(attributes, "input_size")
         dy, w = (t.get_shape() for t in operands)
@@ -146,9 +143,7 @@ class Conv2dDwOp(Convolution):
     kernel_size = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         window = Window.of(attributes)
         kernel = get_ints(attributes, "kernel_size")
         x, dy = (t.get_shape() for t in operands)
@@ -177,9 +172,7 @@ class MatmulOp(TensorOp):
     transpose_b = prop_def(BoolAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         a, b = (t.get_shape() for t in operands)
         require(len(a) == 2 and len(b) == 2, "both operands must be matrices")
         m, k = reversed(a) if attributes["transpose_a"] == BoolAttr.from_bool(True) else a

@@ -1,7 +1,6 @@
 """Elementwise operations, with NumPy's broadcasting."""
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from xdsl.dialects.builtin import FloatAttr, IntegerType, StringAttr, f32, f64
@@ -10,8 +9,9 @@ from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, tra
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.tensor_op import (
-    Tensor,
+    Attributes,
     TensorOp,
+    Tensors,
     broadcast_shapes,
     common_element,
     i1,
@@ -26,9 +26,7 @@ class Elementwise(TensorOp, ABC):
     traits = traits_def(Pure())
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         shape = broadcast_shapes(*(t.get_shape() for t in operands))
         return [tensor(shape, common_element(operands))]
 
@@ -211,9 +209,7 @@ class GeluOp(Unary):
     approximate = prop_def(StringAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         kind = attributes.get("approximate")
         require(
             isinstance(kind, StringAttr) and kind.data in ("none", "tanh"),
@@ -232,9 +228,7 @@ class CompareOp(Binary):
     PREDICATES: ClassVar = ("gt", "ge", "lt", "le", "eq")
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         predicate = attributes.get("predicate")
         require(
             isinstance(predicate, StringAttr) and predicate.data in cls.PREDICATES,
@@ -251,9 +245,7 @@ class AndOp(Binary):
     name = "nn.and"
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         require(all(t.element_type == i1 for t in operands), "operands must be masks (i1)")
         return super().infer(operands, attributes)
 
@@ -269,9 +261,7 @@ class SelectOp(Elementwise):
     y = result_def()
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         require(operands[0].element_type == i1, "the first operand must be a mask (i1)")
         shape = broadcast_shapes(*(t.get_shape() for t in operands))
         return [tensor(shape, common_element(operands[1:]))]
@@ -285,9 +275,7 @@ class CastOp(Unary):
     to = prop_def(Attribute)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         source = operands[0].element_type
         require(
             isinstance(source, IntegerType) or (source, attributes["to"]) == (f32, f64),

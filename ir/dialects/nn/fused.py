@@ -1,16 +1,16 @@
 """A group of operations that one kernel computes."""
 
+from xdsl.dialects.utils import AbstractYieldOperation
+from xdsl.ir import Attribute
 from xdsl.irdl import (
+    IRDLOperation,
     irdl_op_definition,
     region_def,
     traits_def,
     var_operand_def,
     var_result_def,
-    IRDLOperation,
 )
-from xdsl.dialects.utils import AbstractYieldOperation
-from xdsl.ir import Attribute
-from xdsl.traits import IsTerminator, IsolatedFromAbove, Pure
+from xdsl.traits import IsolatedFromAbove, IsTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
 

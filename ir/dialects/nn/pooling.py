@@ -1,7 +1,7 @@
 """Pooling over windows of NHWC activations. Global pooling is `nn.reduce_mean` over [1, 2]."""
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from xdsl.dialects.builtin import BoolAttr, DenseArrayBase, IntegerAttr, i8, i64
 from xdsl.ir import Attribute
@@ -9,7 +9,16 @@ from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, tra
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.nn.contraction import Window
-from niwaki.ir.dialects.tensor_op import Tensor, TensorOp, get_ints, ints, require, tensor
+from niwaki.ir.dialects.tensor_op import (
+    Attributes,
+    Tensor,
+    TensorOp,
+    Tensors,
+    get_ints,
+    ints,
+    require,
+    tensor,
+)
 
 
 def _window(attributes: Mapping[str, Attribute]) -> Window:
@@ -67,9 +76,7 @@ class MaxPool2dOp(Pooling):
     index = result_def()
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         shape = _pooled(operands[0], attributes)
         kernel = get_ints(attributes, "kernel_size")
         require(kernel[0] * kernel[1] <= 128, "a max-pool window has at most 128 elements")
@@ -87,9 +94,7 @@ class MaxPool2dGradOp(Pooling):
     input_size = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         dy, index = operands
         require(dy.get_shape() == index.get_shape(), "dy and index must have one shape")
         return [_unpooled(dy, attributes)]
@@ -105,9 +110,7 @@ class AvgPool2dOp(Pooling):
     count_include_pad = prop_def(BoolAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         return [tensor(_pooled(operands[0], attributes), operands[0].element_type)]
 
 
@@ -122,9 +125,7 @@ class AvgPool2dGradOp(Pooling):
     count_include_pad = prop_def(BoolAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         return [_unpooled(operands[0], attributes)]
 
 

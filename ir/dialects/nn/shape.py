@@ -1,10 +1,8 @@
 """Constants, reductions and operations that move elements without computing."""
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
 
 from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, IntegerType, i32
-from xdsl.ir import Attribute
 from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
@@ -16,8 +14,9 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.tensor_op import (
-    Tensor,
+    Attributes,
     TensorOp,
+    Tensors,
     broadcast_shapes,
     common_element,
     f32,
@@ -40,9 +39,7 @@ class ConstantOp(TensorOp):
     assembly_format = "attr-dict `:` type($y)"
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         value = attributes["value"]
         require(isinstance(value, FloatAttr | IntegerAttr), "'value' must be a number")
         assert isinstance(value, FloatAttr | IntegerAttr)
@@ -58,9 +55,7 @@ class Reduction(TensorOp, ABC):
     axes = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         axes = get_ints(attributes, "axes")
         shape = operands[0].get_shape()
         require(
@@ -103,9 +98,7 @@ class ReshapeOp(TensorOp):
     shape = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         result = tensor(get_ints(attributes, "shape"), operands[0].element_type)
         require(
             operands[0].element_count() == result.element_count(),
@@ -125,9 +118,7 @@ class BroadcastOp(TensorOp):
     shape = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         shape = get_ints(attributes, "shape")
         require(
             broadcast_shapes(operands[0].get_shape(), shape) == shape,
@@ -147,9 +138,7 @@ class TransposeOp(TensorOp):
     permutation = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         permutation = get_ints(attributes, "permutation")
         shape = operands[0].get_shape()
         require(
@@ -173,9 +162,7 @@ class PadOp(TensorOp):
     value = prop_def(FloatAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         shape = operands[0].get_shape()
         low, high, interior = (get_ints(attributes, k) for k in ("low", "high", "interior"))
         require(
@@ -203,9 +190,7 @@ class SliceOp(TensorOp):
     steps = prop_def(DenseArrayBase)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         shape = operands[0].get_shape()
         starts, sizes, steps = (get_ints(attributes, k) for k in ("starts", "sizes", "steps"))
         require(
@@ -231,9 +216,7 @@ class ConcatOp(TensorOp):
     axis = prop_def(IntegerAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         axis = get_int(attributes, "axis")
         require(len(operands) > 0, "nothing to concatenate")
         shapes = [t.get_shape() for t in operands]
@@ -259,9 +242,7 @@ class OneHotOp(TensorOp):
     depth = prop_def(IntegerAttr)
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         require(isinstance(operands[0].element_type, IntegerType), "labels must be integers")
         return [tensor([*operands[0].get_shape(), get_int(attributes, "depth")], f32)]
 
@@ -277,9 +258,7 @@ class CountCorrectOp(TensorOp):
     y = result_def()
 
     @classmethod
-    def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Attribute]
-    ) -> Sequence[Tensor]:
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         logits, labels = (t.get_shape() for t in operands)
         require(len(logits) == 2 and logits[:1] == labels, "logits must be [N, C], labels [N]")
         require(operands[1].element_type == i32, "labels must be i32")
