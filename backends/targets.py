@@ -13,7 +13,7 @@ class Target:
 
     name: str
     triple: str
-    """LLVM's target triple. Four parts for hard-float ARM: "eabihf" alone means soft-float calls."""
+    """LLVM's target triple. Hard-float ARM needs four parts, else its calls are soft-float."""
     cpu: str
     """LLVM's name of the core."""
     features: str

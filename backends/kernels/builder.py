@@ -363,7 +363,7 @@ class KernelBuilder:
         return self._like(arith.ShRUIOp, a, b)
 
     def cast(self, x: Value, element: Attribute) -> Value:
-        """Index to or from integer (signed), wider (unsigned), narrower, or signed integer to f32."""
+        """Index to or from integer (signed), wider (unsigned), narrower, or signed to f32."""
         source = _element(x)
         if source == element:
             return x

@@ -443,8 +443,8 @@ def emit_module(
 ) -> str:
     """LLVM IR of `kernels` and the entry points `programs`."""
     emitter = LlvmEmitter(target)
-    for kernel in kernels:
-        emitter.kernel(kernel)
+    for function in kernels:
+        emitter.kernel(function)
     for program in programs:
         emitter.program(program)
     attributes = "attributes #0 = { nounwind }"

@@ -564,7 +564,7 @@ func.func @f(%x: tensor<2x3xf32>, %lr: tensor<f32>) {
 // -----
 
 func.func @f(%x: tensor<2x3xf32>, %lr: tensor<f32>) {
-  // CHECK: beta powers must be like the learning rate
+  // CHECK: beta powers must be like lr
   %w = train.parameter "w" {sha256 = "00"} : tensor<2x3xf32>
   %s = train.state "s" {init = 0.0 : f32} : tensor<2x3xf32>
   train.adam %w, %x, %lr, %s, %s, %s, %s {beta1 = 0.9 : f32, beta2 = 0.99 : f32, epsilon = 0.001 : f32, weight_decay = 0.0 : f32, decoupled = false} : tensor<2x3xf32>, tensor<2x3xf32>, tensor<f32>, tensor<2x3xf32>, tensor<2x3xf32>, tensor<2x3xf32>, tensor<2x3xf32>
