@@ -74,10 +74,15 @@ def largest_at_peak(entry: EntryPoint, count: int) -> Sequence[Buffer]:
     return sorted(alive, key=lambda b: (-b.bytes, b.offset))[:count]
 
 
+def place(entry: EntryPoint, buffer: Buffer) -> str:
+    """Where the operation that makes `buffer` comes from in the user's model."""
+    location = entry.calls[buffer.first].location
+    return printable(location.removeprefix("loc(").removesuffix(")"))
+
+
 def describe(entry: EntryPoint, buffer: Buffer) -> str:
-    """One line: bytes, what is in the buffer, and where the operation that makes it comes from."""
-    place = entry.calls[buffer.first].location.removeprefix("loc(").removesuffix(")")
-    return f"{buffer.bytes:>12,}  {printable(buffer.label)}, {printable(place)}"
+    """One line: bytes, what is in the buffer, where it comes from."""
+    return f"{buffer.bytes:>12,}  {printable(buffer.label)}, {place(entry, buffer)}"
 
 
 def check_limit(lowered: Lowered, limit: int) -> None:

@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import Any
 
 from niwaki.ir.errors import UsageError
-from niwaki.ir.lowered import EntryPoint
-from niwaki.memory import live_bytes
+from niwaki.ir.lowered import Buffer, EntryPoint
+from niwaki.memory import live_bytes, place
 
 try:
     import plotly.graph_objects as plotly
@@ -22,6 +22,9 @@ except ImportError as error:
     raise UsageError(
         f"pictures need {error.name}: install it with pip install 'niwaki[report]'"
     ) from None
+
+_LABEL = {"facecolor": "black", "alpha": 0.4, "edgecolor": "none", "pad": 1.5}
+"""Behind names in the PNG: legible on every colour."""
 
 
 def memory_html(entry: EntryPoint, title: str) -> str:
@@ -42,9 +45,11 @@ def memory_html(entry: EntryPoint, title: str) -> str:
             base=[b.offset for b in buffers],
             y=[b.bytes for b in buffers],
             customdata=[
-                [html.escape(b.label), b.bytes, b.offset, b.first, b.last] for b in buffers
+                [html.escape(b.label), html.escape(place(entry, b)), b.bytes, b.first, b.last]
+                for b in buffers
             ],
-            hovertemplate="%{customdata[0]}<br>%{customdata[1]:,} bytes at %{customdata[2]:,}"
+            hovertemplate="%{customdata[0]}<br>%{customdata[1]}"
+            "<br>%{customdata[2]:,} bytes at %{base:,}"
             "<br>calls %{customdata[3]} to %{customdata[4]}<extra></extra>",
             marker={"color": [b.first for b in buffers], "colorscale": "Viridis"},
             showlegend=False,
@@ -83,9 +88,14 @@ def memory_png(entry: EntryPoint, title: str) -> bytes:
     patches = PatchCollection(rectangles, cmap="viridis", edgecolor="white", linewidth=0.4)
     patches.set_array([b.first for b in entry.buffers])
     top.add_collection(patches)
+    for b in entry.buffers:
+        if _is_legible(entry, b):
+            middle = ((b.first + b.last + 1) / 2, b.offset + b.bytes / 2)
+            style = {"ha": "center", "va": "center", "size": 8, "color": "white"}
+            # A "$" in a name is no formula.
+            top.text(*middle, b.label, parse_math=False, bbox=_LABEL, clip_on=True, **style)
     top.set_ylim(0, max(entry.arena_bytes, 1))
     top.set_ylabel("address in the arena")
-    # A "$" in a name is no formula.
     top.set_title(title, parse_math=False)
     live = live_bytes(entry)
     bottom.stairs(live, fill=True, alpha=0.5)
@@ -100,6 +110,12 @@ def memory_png(entry: EntryPoint, title: str) -> bytes:
     file = BytesIO()
     canvas.print_png(file)
     return file.getvalue()
+
+
+def _is_legible(entry: EntryPoint, buffer: Buffer) -> bool:
+    """Whether a name fits into the rectangle of `buffer`."""
+    high = buffer.bytes >= 0.03 * entry.arena_bytes
+    return high and buffer.last + 1 - buffer.first >= 0.06 * len(entry.calls)
 
 
 def _levels(entry: EntryPoint) -> list[tuple[str, int]]:
