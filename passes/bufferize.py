@@ -188,7 +188,8 @@ class _Bufferizer:
                 if target is None:
                     continue
                 trial = (*writes[:number], target, *writes[number + 1 :])
-                trial_kernel = self._kernel(op, reads, trial)
+                same_layout = target.kind == writes[number].kind
+                trial_kernel = kernel if same_layout else self._kernel(op, reads, trial)
                 if _keeps_reads(trial_kernel.spec, reads, trial) and self._take(use, op, target):
                     kernel, writes = trial_kernel, trial
                     break

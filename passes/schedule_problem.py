@@ -162,7 +162,7 @@ def _reachability(problem: ScheduleProblem) -> tuple[list[int], list[int]]:
     return ancestors, descendants
 
 
-def _bits(bits: int, count: int) -> NDArray[np.uint8]:
+def _bits(bits: int, count: int) -> NDArray[np.int64]:
     """Bit i of `bits` as element i."""
     packed = np.frombuffer(bits.to_bytes((count + 7) // 8, "little"), np.uint8)
-    return np.unpackbits(packed, count=count, bitorder="little")
+    return np.unpackbits(packed, count=count, bitorder="little").astype(np.int64)

@@ -151,6 +151,11 @@ def test_updates_run_the_moment_their_gradient_is_complete() -> None:
     assert greedy <= 1.03 * lower_bound(problem)
 
 
+def test_bound_of_large_buffers() -> None:
+    nodes = (Node(writes=(0,)), Node((0,), (0,), (1,)), Node((1,), (1,)))
+    assert lower_bound(ScheduleProblem(nodes, (1 << 40, 300))) == (1 << 40) + 300
+
+
 def test_thousands_of_nodes() -> None:
     problem = training_chain(3000)
     order = greedy_order(problem)
