@@ -209,4 +209,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except niwaki.NiwakiError as error:
+        sys.exit(f"demo: error: {error}")

@@ -65,14 +65,21 @@ def memory_html(entry: EntryPoint, title: str) -> str:
             customdata=[[html.escape(c.kernel), html.escape(c.location)] for c in entry.calls],
             hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{y:,} bytes<extra></extra>",
             line={"shape": "hvh"},
+            fill="tozeroy",
             name="alive",
         ),
         row=2,
         col=1,
     )
-    for (name, value), dash in zip(_levels(entry), ("solid", "dot"), strict=True):
-        figure.add_hline(y=value, line={"dash": dash}, annotation_text=name, row=2, col=1)
+    sides = ("top left", "bottom right")
+    for (name, value), dash, side in zip(_levels(entry), ("solid", "dot"), sides, strict=True):
+        text = f"{name}: {value:,}"
+        line = {"dash": dash, "color": "black", "width": 1}
+        figure.add_hline(
+            y=value, line=line, annotation_text=text, annotation_position=side, row=2, col=1
+        )
     figure.update_layout(title=html.escape(title), barmode="overlay", showlegend=False)
+    figure.update_yaxes(rangemode="tozero")
     figure.update_xaxes(title_text="kernel call", row=2, col=1)
     return str(figure.to_html(include_plotlyjs=True, full_html=True, div_id="memory"))
 
