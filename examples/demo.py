@@ -7,6 +7,7 @@ firmware is linked into 256 KiB of RAM.
 
 import argparse
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Outcome:
     """Accuracy on held-out images."""
     losses: Floats
     """Of each step."""
+    compile_seconds: float
+    """From the model file to code: machine code on the host, C for the core."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,15 @@ def on_host(train: Batches, test: Batches) -> Outcome:
 
     before = accuracy()
     losses = [step(x, y) for x, y in zip(train.images, train.labels, strict=True)]
-    return Outcome(before, accuracy(), np.array(losses, np.float32))
+    seconds = sum(step.compile_seconds.values())
+    return Outcome(before, accuracy(), np.array(losses, np.float32), seconds)
 
 
 def on_core(step: niwaki.TrainingStep, train: Batches, test: Batches, folder: Path) -> Firmware:
     """Fine-tunes on the emulated core; `folder` receives the C, the firmware and its files."""
+    start = time.perf_counter()
     package = step.write_c(folder / "c", name="digits")
+    writing = time.perf_counter() - start
     with (folder / "batches.bin").open("wb") as file:
         for batches in (train, test):
             for images, labels in zip(batches.images, batches.labels, strict=True):
@@ -116,6 +122,7 @@ def on_core(step: niwaki.TrainingStep, train: Batches, test: Batches, folder: Pa
         count["correct.before"] / test.labels.size,
         count["correct.after"] / test.labels.size,
         np.fromfile(folder / "losses.bin", np.float32),
+        sum(step.compile_seconds.values()) + writing,
     )
     return Firmware(outcome, firmware.sizes, count["instructions.step"], count["bytes.stack"])
 
@@ -136,7 +143,7 @@ def curve(losses: Floats, width: int = 60) -> str:
 
 def show_memory(sparse: niwaki.TrainingStep, full: niwaki.TrainingStep) -> None:
     """Peak memory of both updates beside the least that is possible."""
-    print(f"\n{'memory of a step on the core':<30}{'arena':>10}{'lower bound':>13}{'state':>10}")
+    print(f"{'memory of a step on the core':<30}{'arena':>10}{'lower bound':>13}{'state':>10}")
     for name, step in (("full update", full), ("sparse update", sparse)):
         entry, memory = step.lowered.entries["train_step"], step.memory
         print(
@@ -162,6 +169,10 @@ def compare(host: Outcome, core: Outcome) -> None:
     print(f"\n{'accuracy on held-out 5-9':<30}{'before':>10}{'after':>10}")
     for name, outcome in (("host", host), (CORE, core)):
         print(f"{name:<30}{outcome.before:>10.1%}{outcome.after:>10.1%}")
+    print(
+        f"\nseconds to compile: {host.compile_seconds:.1f} to machine code of this host, "
+        f"{core.compile_seconds:.1f} to C for the {CORE}"
+    )
     print(f"\nloss over {len(host.losses)} steps (logarithmic)")
     for name, outcome in (("host", host), (CORE, core)):
         print(f"{name:<10} {curve(outcome.losses)}")
@@ -186,7 +197,6 @@ def main() -> int:
         test = Batches.of(digits, digits["finetune_test"])
 
     sparse, full = compiled(CORE, SCHEME), compiled(CORE, "full")
-    print(f"compiled for the {CORE} in {sum(sparse.compile_seconds.values()):.1f} s")
     show_memory(sparse, full)
     host = on_host(train, test)
     missing = missing_tools(get_target(CORE))

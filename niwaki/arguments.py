@@ -22,6 +22,14 @@ def check_arguments(
     return [_check(entry, port, array) for port, array in zip(ports, arrays, strict=True)]
 
 
+def check_labels(entry: str, labels: NDArray[np.generic], classes: int) -> None:
+    """Raises UsageError unless all `labels` are in 0..classes - 1."""
+    smallest, largest = int(labels.min()), int(labels.max())
+    if smallest < 0 or largest >= classes:
+        wrong = smallest if smallest < 0 else largest
+        raise UsageError(f"{entry}: label {wrong} is none of 0 to {classes - 1}")
+
+
 def _check(entry: str, port: Port, array: object) -> NDArray[np.generic]:
     given = np.asarray(array)
     if not np.can_cast(given.dtype, port.dtype, "same_kind"):

@@ -1,11 +1,11 @@
 """A compiled training step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from niwaki.arguments import check_arguments
+from niwaki.arguments import check_arguments, check_labels
 from niwaki.backends.c.example import TestVectors
 from niwaki.backends.c.package import write_c
 from niwaki.backends.llvm.object import llvm_text, object_code
@@ -68,6 +68,7 @@ class TrainingStep:
         session = self._session
         ports = self.lowered.entries["train_step"].inputs[:-1]
         inputs = check_arguments("the training step", ports, arrays)
+        self._check_labels("the training step", inputs)
         (loss,) = session.run("train_step", [*inputs, np.asarray(self._lr)])
         return float(loss)
 
@@ -88,9 +89,15 @@ class TrainingStep:
         as a call does.
         """
         session = self._session
-        ports = self.lowered.entries["evaluate"].inputs
-        loss, *correct = session.run("evaluate", check_arguments("evaluate", ports, arrays))
+        inputs = check_arguments("evaluate", self.lowered.entries["evaluate"].inputs, arrays)
+        self._check_labels("evaluate", inputs)
+        loss, *correct = session.run("evaluate", inputs)
         return float(loss), int(correct[0]) if correct else None
+
+    def _check_labels(self, entry: str, inputs: Sequence[Array]) -> None:
+        if len(self.lowered.entries["evaluate"].outputs) == 2:
+            (logits,) = self.lowered.entries["infer"].outputs
+            check_labels(entry, inputs[-1], logits.shape[-1])
 
     @property
     def parameters(self) -> Parameters:

@@ -43,7 +43,7 @@ class Session:
         ports = self._ports[name]
         for port, array in zip(ports.inputs, inputs, strict=True):
             np.copyto(port, array, casting="same_kind")
-        self._loaded.functions[name](ports.block.ctypes.data)
+        self._loaded.functions[name](ports.address)
         return [output.copy() for output in ports.outputs]
 
 
@@ -54,7 +54,8 @@ class _Ports:
         self.inputs = [_port_array(p.shape, p.dtype) for p in entry.inputs]
         self.outputs = [_port_array(p.shape, p.dtype) for p in entry.outputs]
         spaces = (session.arena, session.state, session.constants)
-        self.block = pointer_block([*spaces, *self.inputs, *self.outputs])
+        self._block = pointer_block([*spaces, *self.inputs, *self.outputs])
+        self.address = self._block.ctypes.data
 
 
 def _filled(image: bytes) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from niwaki.arguments import check_arguments
+from niwaki.arguments import check_arguments, check_labels
 from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import Port
 
@@ -41,3 +41,10 @@ def test_accepts_any_layout_and_width(x: object, y: object) -> None:
 def test_says_what_does_not_fit(arrays: list[object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_arguments("step", PORTS, arrays)
+
+
+@pytest.mark.parametrize(("labels", "wrong"), [([0, -1], "-1"), ([0, 10], "10")])
+def test_labels_outside_the_classes(labels: list[int], wrong: str) -> None:
+    check_labels("step", np.array([0, 9]), 10)
+    with pytest.raises(UsageError, match=f"label {wrong} is none of 0 to 9"):
+        check_labels("step", np.array(labels), 10)

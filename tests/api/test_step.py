@@ -177,6 +177,9 @@ def test_wrong_arrays(fresh: niwaki.TrainingStep) -> None:
         fresh(X[:4], Y[:4])
     with pytest.raises(niwaki.UsageError, match="'target' must be int32"):
         fresh(X, Y.astype(np.float32))
+    for call in (fresh, fresh.evaluate):
+        with pytest.raises(niwaki.UsageError, match="label 10 is none of 0 to 9"):
+            call(X, np.full(BATCH, 10))
     with pytest.raises(niwaki.UsageError, match="takes 1 array"):
         fresh.infer(X, Y)
 
