@@ -21,7 +21,7 @@ def test_replaces_a_file(tmp_path: Path) -> None:
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.mkdir()
-    with pytest.raises(UsageError, match="cannot write .*f: Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot write .*f: Is a directory"):
         write_atomically(path, b"new")
     assert list(tmp_path.iterdir()) == [path]
 
