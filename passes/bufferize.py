@@ -7,6 +7,7 @@ is returned as, where nothing that is still needed is lost; otherwise it is copi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TypeAlias
 
 from xdsl.dialects.builtin import MemRefType
@@ -49,6 +50,8 @@ class Call:
     def _may_share(self, read: int, write: int) -> bool:
         source, result = self.reads[read].allocation, self.writes[write].allocation
         if not (source.in_arena and result.in_arena and source.size == result.size):
+            return False
+        if self.reads[read].size != source.size or self.writes[write].size != result.size:
             return False
         allowed = self.kernel.spec.in_place
         return all(
@@ -101,6 +104,8 @@ class _Bufferizer:
         """Value -> number of the call that computes it."""
         self.outputs: dict[int, View] = {}
         """Number of an output -> the view that its producer writes straight into."""
+        self.joined: dict[nn.ConcatOp, View] = {}
+        """Concatenations that the producers of their operands write into, and the whole."""
         self.unsupported: list[tuple[str, str]] = []
 
     def run(self) -> None:
@@ -120,9 +125,10 @@ class _Bufferizer:
                 self._hold(op.results[0], self.layout.view(op))
             case nn.ReshapeOp():
                 self._reshape(op)
-            case nn.SliceOp() if _is_alias(op):
-                starts, sizes = (get_ints(op.properties, k) for k in ("starts", "sizes"))
-                self._alias(op.y, op.x, self.views[op.x].box(starts, sizes))
+            case nn.SliceOp() if self._is_alias(op):
+                self._alias(op.y, op.x, self._box(op))
+            case nn.ConcatOp() if op in self.joined:
+                self._join(op)
             case train.AssignOp():
                 self._assign(op)
             case ReturnOp():
@@ -140,6 +146,39 @@ class _Bufferizer:
     def _hold(self, value: SSAValue, view: View) -> None:
         self.views[value] = view
         self.program.steps.append(view)
+
+    def _box(self, op: nn.SliceOp) -> View:
+        starts, sizes = (get_ints(op.properties, k) for k in ("starts", "sizes"))
+        return self.views[op.x].box(starts, sizes)
+
+    def _is_alias(self, op: nn.SliceOp) -> bool:
+        """Whether the slice is a view: of parameters and state, and rows without gaps.
+
+        Of other slices of an activation only a copy of the box is kept.
+        """
+        if not set(get_ints(op.properties, "steps")) <= {1}:
+            return False
+        return storage_read(op.x) is not None or (
+            not _is_mask(op.x) and self._is_row(self._box(op))
+        )
+
+    def _is_row(self, part: View) -> bool:
+        """Whether a part of a buffer is without gaps and aligned, as a buffer of its own is."""
+        return is_contiguous(part.kind) and part.offset % self.library.target.alignment == 0
+
+    def _join(self, op: nn.ConcatOp) -> None:
+        """Copies the operands that their producers could not write into the whole."""
+        whole = self.joined[op]
+        for number, value in enumerate(op.xs):
+            part = _part(op, number, whole)
+            if not self.views[value].same_place(part):
+                self._copy(op, value, part)
+        self._hold(op.y, whole)
+        self.writer[op.y] = max(
+            number
+            for number, call in enumerate(self.program.calls)
+            if any(view.allocation is whole.allocation for view in call.writes)
+        )
 
     def _alias(self, value: SSAValue, source: SSAValue, view: View) -> None:
         self._hold(value, view)
@@ -201,6 +240,11 @@ class _Bufferizer:
         if isinstance(op, ReturnOp):
             free = use.index not in self.outputs and not _is_mask(op.operands[use.index])
             return _port("output", result.kind, use.index) if free else None
+        if isinstance(op, nn.ConcatOp):
+            kind = memref_of(type_of(op.y))
+            whole = self.joined.get(op) or _scratch(kind, op.y.name_hint or kind_of(op))
+            part = _part(op, use.index, whole)
+            return part if self._is_row(part) else None
         assert isinstance(op, train.AssignOp)
         box = self._assigned(op)
         if not through_reshape:
@@ -212,6 +256,9 @@ class _Bufferizer:
         op = use.operation
         if isinstance(op, ReturnOp):
             self.outputs[use.index] = target
+            return True
+        if isinstance(op, nn.ConcatOp):
+            self.joined[op] = View(target.allocation, 0, memref_of(type_of(op.y)))
             return True
         assert isinstance(op, train.AssignOp)
         if not self.may_overwrite(producer, train.storage_of(op.target).key):
@@ -284,11 +331,6 @@ def storage_readers(function: FuncOp) -> dict[str, list[Operation]]:
     return readers
 
 
-def _is_alias(op: nn.SliceOp) -> bool:
-    """Slices of parameters and state are views; of an activation only a copy of the box is kept."""
-    return storage_read(op.x) is not None and set(get_ints(op.properties, "steps")) <= {1}
-
-
 def _is_mask(value: SSAValue) -> bool:
     return type_of(value).element_type == i1
 
@@ -314,7 +356,7 @@ def _results_in_arena(op: Operation) -> tuple[View, ...]:
 
 
 def _final_uses(result: SSAValue) -> list[tuple[Use, bool]]:
-    """Assignments of `result`, then returns; and whether through a reshape."""
+    """Assignments of `result`, joins of rows, then returns; and whether through a reshape."""
     found: list[tuple[Use, bool]] = []
     pending = [(use, False) for use in result.uses]
     while pending:
@@ -324,9 +366,27 @@ def _final_uses(result: SSAValue) -> list[tuple[Use, bool]]:
                 pending += [(u, True) for u in reshape.y.uses]
             case train.AssignOp() | ReturnOp():
                 found.append((use, through_reshape))
+            case nn.ConcatOp() if not through_reshape and _joins_rows(use, result):
+                found.append((use, through_reshape))
             case _:
                 pass
     return sorted(found, key=lambda item: isinstance(item[0].operation, ReturnOp))
+
+
+def _part(op: nn.ConcatOp, number: int, whole: View) -> View:
+    """Where the operand `number` of a concatenation lies in the whole."""
+    axis = op.axis.value.data
+    starts = [0] * len(shape_of(op.y))
+    starts[axis] = sum(shape_of(v)[axis] for v in op.xs[:number])
+    return whole.box(starts, shape_of(op.xs[number]))
+
+
+def _joins_rows(use: Use, result: SSAValue) -> bool:
+    """Whether the parts of a concatenation lie one after another in memory, without gaps."""
+    op = use.operation
+    assert isinstance(op, nn.ConcatOp)
+    leading = shape_of(op.y)[: op.axis.value.data]
+    return prod(leading) == 1 and not _is_mask(result) and result.has_one_use()
 
 
 def _keeps_reads(spec: KernelSpec, reads: Sequence[View], writes: Sequence[View]) -> bool:

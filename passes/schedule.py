@@ -117,6 +117,7 @@ def _ordered_calls(
         for reader in dependences.readers.get(name, ())
         if reader in number_of and reader is not op
     ]
+    edges += _joint_writes(calls)
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(calls)))
     graph.add_edges_from(edges)
@@ -125,19 +126,35 @@ def _ordered_calls(
     return [(calls[n], {rank[p] for p in graph.predecessors(n)}) for n in order]
 
 
+def _joint_writes(calls: Sequence[Call]) -> list[tuple[int, int]]:
+    """Calls that write parts of one buffer, in their order: the first one makes it live."""
+    last: dict[Allocation, int] = {}
+    edges: list[tuple[int, int]] = []
+    for number, call in enumerate(calls):
+        for buffer in {v.allocation: None for v in call.writes if v.allocation.in_arena}:
+            if buffer in last:
+                edges.append((last[buffer], number))
+            last[buffer] = number
+    return edges
+
+
 def _problem(ordered: Sequence[tuple[Call, set[int]]], alignment: int) -> ScheduleProblem:
     sizes: list[int] = []
     numbers: dict[Allocation, int] = {}
     nodes: list[Node] = []
     for call, predecessors in ordered:
+        new = len(sizes)
         for view in call.writes:
-            if view.allocation.in_arena:
+            if view.allocation.in_arena and view.allocation not in numbers:
                 numbers[view.allocation] = len(sizes)
                 sizes.append(align(view.allocation.size, alignment))
-        reads, writes = (
+        touched, written = (
             tuple(dict.fromkeys(numbers[v.allocation] for v in views if v.allocation.in_arena))
-            for views in (call.reads, call.writes)
+            for views in ((*call.reads, *call.writes), call.writes)
         )
+        # A buffer that an earlier call has begun to fill is kept, as if it were read.
+        reads = tuple(b for b in touched if b < new)
+        writes = tuple(b for b in written if b >= new)
         in_place = tuple(
             (numbers[call.reads[r].allocation], numbers[call.writes[w].allocation])
             for r, w in call.in_place

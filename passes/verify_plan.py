@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import count
+from typing import TypeAlias
 
 from xdsl.ir import SSAValue
 
@@ -13,6 +14,9 @@ from niwaki.passes.arena import PlanError
 
 _INITIAL = 0
 """The version of what a space holds before the first call."""
+
+Versions: TypeAlias = tuple[int, ...]
+"""Several where calls wrote parts of a range."""
 
 
 def verify_plan(program: plan.ProgramOp, alignment: int, sizes: Mapping[str, int]) -> None:
@@ -35,10 +39,18 @@ class _Memory:
         self._ends: list[float] = [float("inf")] if initialised else []
         self._versions = [_INITIAL] if initialised else []
 
-    def version(self, start: int, end: int) -> int | None:
-        """The version that the whole of [start, end) holds; None if there is no such."""
+    def versions(self, start: int, end: int) -> Versions | None:
+        """The versions that [start, end) holds, by address; None if there is a gap."""
         at = bisect_right(self._starts, start) - 1
-        return self._versions[at] if at >= 0 and end <= self._ends[at] else None
+        if at < 0 or self._ends[at] <= start:
+            return None
+        found = [self._versions[at]]
+        while self._ends[at] < end:
+            if at + 1 == len(self._starts) or self._starts[at + 1] > self._ends[at]:
+                return None
+            at += 1
+            found.append(self._versions[at])
+        return tuple(found)
 
     def write(self, start: int, end: int, version: int) -> None:
         """[start, end) holds `version` from now on."""
@@ -73,8 +85,8 @@ class _Player:
         self.memories: dict[tuple[str, int], _Memory] = {}
         self.places: dict[SSAValue, tuple[tuple[str, int], int, int]] = {}
         """View -> space (with the number of an input or output), first byte, end."""
-        self.versions: dict[SSAValue, int | None] = {}
-        """View -> the version that it stands for."""
+        self.versions: dict[SSAValue, Versions | None] = {}
+        """View -> the versions that it stands for."""
         self.fresh = count(_INITIAL + 1)
 
     def run(self) -> None:
@@ -106,9 +118,9 @@ class _Player:
             self.memories[space] = _Memory(initialised=name not in ("arena", "output"))
         self.versions[op.view] = self._found(op.view) if op.view not in self.written else None
 
-    def _found(self, view: SSAValue) -> int | None:
+    def _found(self, view: SSAValue) -> Versions | None:
         space, start, end = self.places[view]
-        return self.memories[space].version(start, end)
+        return self.memories[space].versions(start, end)
 
     def _call(self, op: plan.CallOp) -> None:
         reads = get_int(op.properties, "reads")
@@ -124,14 +136,15 @@ class _Player:
             space, start, end = self.places[view]
             if space[0] in ("input", "constants"):
                 raise PlanError(f"{kernel} writes argument {number}, which is read-only")
-            self.versions[view] = next(self.fresh)
-            self.memories[space].write(start, end, self.versions[view] or 0)
+            version = next(self.fresh)
+            self.versions[view] = (version,)
+            self.memories[space].write(start, end, version)
 
-    def _expected(self, view: SSAValue) -> int | None:
+    def _expected(self, view: SSAValue) -> Versions | None:
         """A view of initial content that a later call overwrites stands for that content first."""
         version = self.versions[view]
         if version is None and self.places[view][0][0] not in ("arena", "output"):
-            return _INITIAL
+            return (_INITIAL,)
         return version
 
     def _check_overlaps(self, op: plan.CallOp, reads: int) -> None:
