@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 @dataclass(frozen=True)
 class Node:
@@ -99,70 +96,10 @@ def shared_pairs(node: Node, dying: Sequence[int]) -> dict[int, int]:
     return shared
 
 
-MAX_BITSET_NODES = 4000
-"""Beyond, the sets of ancestors would take more than a few megabytes."""
-
-
-def lower_bound(problem: ScheduleProblem) -> int:
-    """Bytes that every order keeps live at some node.
-
-    While a node runs, what it or an ancestor wrote and it or a descendant reads is live in any
-    order. Beyond MAX_BITSET_NODES nodes only what each node itself reads and writes counts.
-    """
-    count = len(problem.nodes)
-    if count > MAX_BITSET_NODES:
-        return max(_own_bytes(problem, node) for node in problem.nodes)
-    ancestors, descendants = _reachability(problem)
-    readers = _readers(problem)
-    needed = np.array([node.workspace for node in problem.nodes], np.int64)
-    for writer, node in enumerate(problem.nodes):
-        for buffer in node.writes:
-            before_a_read = 0
-            for reader in readers[buffer]:
-                before_a_read |= ancestors[reader]
-            needed += problem.sizes[buffer] * _bits(
-                descendants[writer] & before_a_read | 1 << writer, count
-            )
-    for number, node in enumerate(problem.nodes):
-        others = descendants[number] & ~(1 << number)
-        dying = [b for b in node.reads if not any(others >> r & 1 for r in readers[b])]
-        needed[number] -= _most_shared_bytes(problem, node, dying)
-    return int(needed.max(initial=0))
-
-
-def _own_bytes(problem: ScheduleProblem, node: Node) -> int:
-    touched = sum(problem.sizes[b] for b in (*node.reads, *node.writes))
-    return touched + node.workspace - _most_shared_bytes(problem, node, node.reads)
-
-
-def _most_shared_bytes(problem: ScheduleProblem, node: Node, dying: Sequence[int]) -> int:
-    """What sharing memory can save at most at `node` if no more than `dying` die there."""
-    pairs = [pair for pair in node.in_place if pair[0] in dying]
-    return min(sum(problem.sizes[b] for b in {pair[side] for pair in pairs}) for side in (0, 1))
-
-
-def _readers(problem: ScheduleProblem) -> list[list[int]]:
+def readers_of(problem: ScheduleProblem) -> list[list[int]]:
+    """The nodes that read each buffer."""
     readers: list[list[int]] = [[] for _ in problem.sizes]
     for number, node in enumerate(problem.nodes):
         for buffer in node.reads:
             readers[buffer].append(number)
     return readers
-
-
-def _reachability(problem: ScheduleProblem) -> tuple[list[int], list[int]]:
-    """Ancestors and descendants of each node, itself included, as bit sets."""
-    ancestors = [1 << v for v in range(len(problem.nodes))]
-    descendants = list(ancestors)
-    for number, node in enumerate(problem.nodes):
-        for predecessor in node.predecessors:
-            ancestors[number] |= ancestors[predecessor]
-    for number in reversed(range(len(problem.nodes))):
-        for predecessor in problem.nodes[number].predecessors:
-            descendants[predecessor] |= descendants[number]
-    return ancestors, descendants
-
-
-def _bits(bits: int, count: int) -> NDArray[np.int64]:
-    """Bit i of `bits` as element i."""
-    packed = np.frombuffer(bits.to_bytes((count + 7) // 8, "little"), np.uint8)
-    return np.unpackbits(packed, count=count, bitorder="little").astype(np.int64)

@@ -17,7 +17,8 @@ from niwaki.passes.expand_updates import ExpandUpdatesPass
 from niwaki.passes.greedy_order import best_greedy_order
 from niwaki.passes.kernel_library import KernelLibrary
 from niwaki.passes.schedule import schedule, schedule_problem
-from niwaki.passes.schedule_problem import ScheduleProblem, check_order, live_bytes, lower_bound
+from niwaki.passes.order_bound import lower_bound
+from niwaki.passes.schedule_problem import ScheduleProblem, check_order, live_bytes
 from niwaki.passes.storage_layout import StorageLayout
 
 
@@ -59,8 +60,8 @@ def test_a_better_order_than_updates_last() -> None:
     order = best_greedy_order(problem)
     check_order(problem, order)
     peak = live_bytes(problem, order).peak
-    assert lower_bound(problem) <= peak < live_bytes(problem, range(len(order))).peak
-    assert peak <= 1.05 * lower_bound(problem)
+    assert lower_bound(problem, order) <= peak < live_bytes(problem, range(len(order))).peak
+    assert peak <= 1.05 * lower_bound(problem, order)
     again = problem_of(scheduled(program))
     assert live_bytes(again, range(len(again.nodes))).peak == peak
 
