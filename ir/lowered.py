@@ -50,6 +50,8 @@ class Buffer:
     bytes: int
     first: int
     last: int
+    mask_bits: int = 0
+    """Elements of the mask in it, a bit each; 0 if it holds anything else."""
 
 
 @dataclass(frozen=True)

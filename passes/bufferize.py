@@ -16,7 +16,7 @@ from xdsl.ir import Operation, SSAValue, Use
 
 from niwaki.backends.kernels.spec import KernelSpec, buffer_bytes, is_contiguous, memref_of
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import get_ints, i1, shape_of, type_of
+from niwaki.ir.dialects.tensor_op import Tensor, get_ints, i1, shape_of, type_of
 from niwaki.ir.effects import storage_read
 from niwaki.ir.errors import UnsupportedOpsError, UsageError
 from niwaki.passes.kernel_library import Kernel, KernelLibrary, kind_of, main_operands
@@ -212,7 +212,7 @@ class _Bufferizer:
         """Replaces a view with gaps by a copy, for `op` and whatever reads the value after it."""
         if is_contiguous(self.views[value].kind):
             return
-        dense = _scratch(memref_of(type_of(value)), value.name_hint or "copy")
+        dense = _scratch(type_of(value), value.name_hint or "copy")
         self._copy(op, value, dense)
         self.views[value] = dense
         self.writer[value] = len(self.program.calls) - 1
@@ -241,8 +241,8 @@ class _Bufferizer:
             free = use.index not in self.outputs and not _is_mask(op.operands[use.index])
             return _port("output", result.kind, use.index) if free else None
         if isinstance(op, nn.ConcatOp):
-            kind = memref_of(type_of(op.y))
-            whole = self.joined.get(op) or _scratch(kind, op.y.name_hint or kind_of(op))
+            joined = type_of(op.y)
+            whole = self.joined.get(op) or _scratch(joined, op.y.name_hint or kind_of(op))
             part = _part(op, use.index, whole)
             return part if self._is_row(part) else None
         assert isinstance(op, train.AssignOp)
@@ -276,7 +276,7 @@ class _Bufferizer:
             return
         target, source = self._assigned(op), self.views[op.value]
         if source.allocation is target.allocation:
-            dense = _scratch(memref_of(type_of(op.value)), "assign")
+            dense = _scratch(type_of(op.value), "assign")
             self._copy(op, op.value, dense)
             self._call_copy(op, dense, target, (len(self.program.calls) - 1,))
             return
@@ -347,12 +347,15 @@ def _port(space: str, kind: MemRefType, number: int) -> View:
     )
 
 
-def _scratch(kind: MemRefType, label: str) -> View:
-    return View(Allocation("arena", buffer_bytes(kind), offset=None, label=label), 0, kind)
+def _scratch(tensor: Tensor, label: str) -> View:
+    kind = memref_of(tensor)
+    bits = prod(tensor.get_shape()) if tensor.element_type == i1 else 0
+    buffer = Allocation("arena", buffer_bytes(kind), offset=None, label=label, mask_bits=bits)
+    return View(buffer, 0, kind)
 
 
 def _results_in_arena(op: Operation) -> tuple[View, ...]:
-    return tuple(_scratch(memref_of(type_of(r)), r.name_hint or kind_of(op)) for r in op.results)
+    return tuple(_scratch(type_of(r), r.name_hint or kind_of(op)) for r in op.results)
 
 
 def _final_uses(result: SSAValue) -> list[tuple[Use, bool]]:

@@ -118,6 +118,7 @@ class _Span:
     first: int
     last: int
     """Numbers of the first and last call that touch it."""
+    mask_bits: int
 
 
 class _FunctionLowering:
@@ -161,7 +162,9 @@ class _FunctionLowering:
 
     def _add_span(self, allocation: Allocation, first: int, last: int) -> None:
         self.span_of[allocation] = len(self.spans)
-        self.spans.append(_Span(allocation.label, allocation.size, first, last))
+        self.spans.append(
+            _Span(allocation.label, allocation.size, first, last, allocation.mask_bits)
+        )
 
     def _share(
         self, number: int, call: Call, last: Mapping[Allocation, int]
@@ -254,7 +257,9 @@ class _FunctionLowering:
             arena_bytes=self.plan.size,
             bound_bytes=self.problem.bound,
             buffers=tuple(
-                Buffer(span.label, offset, buffer.occupied, span.first, span.last)
+                Buffer(
+                    span.label, offset, buffer.occupied, span.first, span.last, span.mask_bits
+                )
                 for span, buffer, offset in zip(
                     self.spans, self.problem.buffers, self.plan.offsets, strict=True
                 )

@@ -22,6 +22,8 @@ class Allocation:
     """The number of an input or output."""
     label: str = ""
     """What it holds, for people."""
+    mask_bits: int = 0
+    """Elements of the mask that it holds; 0 if it holds anything else."""
 
     @property
     def in_arena(self) -> bool:
