@@ -6,7 +6,7 @@ channels. Where nothing else behind the loss reads the activation, only they are
 
 from collections.abc import Mapping
 
-from xdsl.ir import Block, Operation, OpResult, SSAValue
+from xdsl.ir import Block, Operation, OpResult
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from niwaki.ir.dialects import nn, train
@@ -17,29 +17,32 @@ _SMALL = (nn.CompareOp, nn.AndOp, nn.SliceOp)
 
 def place_masks(block: Block, loss: Operation) -> None:
     """Moves masks and slices behind `loss` to right behind the forward values that they read."""
-    position = {op: i for i, op in enumerate(block.ops)}
+    ops = list(block.ops)
+    position = {op: i for i, op in enumerate(ops)}
     boundary = position[loss]
-    source: dict[Operation, Operation] = {}
-    last_behind: dict[Operation, Operation] = {}
-    for op in list(block.ops):
+    place: dict[Operation, int] = {}
+    """Operation that was moved -> position of the one that it stands behind."""
+    last_at: dict[int, Operation] = {}
+    for op in ops:
         if not isinstance(op, _SMALL) or position[op] <= boundary:
             continue
-        sources = [source.get(o, o) for o in map(_activation, op.operands) if o is not None]
-        if not sources or any(
-            position[s] > boundary or _is_read_behind(s, position, boundary) for s in sources
+        producers = _producers(op)
+        activations = [p for p in producers if not isinstance(p, train.Storage)]
+        if not activations or any(
+            p not in place and (position[p] > boundary or _is_read_behind(p, position, boundary))
+            for p in activations
         ):
             continue
-        latest = max(sources, key=position.__getitem__)
-        _move_behind(op, last_behind.get(latest, latest))
-        source[op] = latest
-        last_behind[latest] = op
+        # A parameter is compared where it is read, which may be behind the activation.
+        place[op] = max(place.get(p, position[p]) for p in producers)
+        _move_behind(op, last_at.get(place[op], ops[place[op]]))
+        last_at[place[op]] = op
 
 
-def _activation(value: SSAValue) -> Operation | None:
-    """What computes `value`; None for what is in memory anyway (inputs, storage, constants)."""
-    if not isinstance(value, OpResult) or isinstance(value.op, train.Storage | nn.ConstantOp):
-        return None
-    return value.op
+def _producers(op: Operation) -> list[Operation]:
+    """What computes or reads the operands of `op`, but constants, which move along."""
+    producers = [operand.op for operand in op.operands if isinstance(operand, OpResult)]
+    return [p for p in producers if not isinstance(p, nn.ConstantOp)]
 
 
 def _is_read_behind(op: Operation, position: Mapping[Operation, int], boundary: int) -> bool:

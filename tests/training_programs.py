@@ -52,6 +52,8 @@ def in_float64(program: Program) -> Program:
         value = op.properties.get("value")
         if isinstance(value, FloatAttr):
             op.properties["value"] = FloatAttr(value.value.data, f64)
+        if op.properties.get("to") == f32:
+            op.properties["to"] = f64
     program.function("forward").update_function_type()
     program.module.verify()
     return program

@@ -167,3 +167,16 @@ def test_deep_networks_need_no_recursion() -> None:
     for step in (ExpandUpdatesPass(), DecomposePass(), CsePass(), DcePass()):
         step.apply(NiwakiContext(), program.module)
     assert op_names(program.function("train_step")).count("nn.compare") == 1001
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_a_mask_of_a_late_parameter_stands_behind_its_read(name: str) -> None:
+    b = ProgramBuilder()
+    x, w = b.input([2, 3]), b.weight("w", np.ones((4, 3), np.float32))
+    y = b.dense(x, w)
+    bound = b.weight("bound", np.ones(4, np.float32))
+    program = training_program(b.finish(getattr(b, name)(y, bound)), SGD(0.1), loss="mse")
+    ops = op_names(program.function("train_step"))
+    mask = ops.index("nn.compare")
+    assert ops.index("nn.matmul") < ops.index("train.parameter", 1) < mask
+    assert mask < ops.index("nn.mse")
