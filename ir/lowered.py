@@ -63,6 +63,11 @@ class CallInfo:
     """Where it comes from in the user's model; data, not an identifier."""
     flops: int
 
+    @property
+    def op(self) -> str:
+        """The main operation of the kernel, as in "conv2d"."""
+        return self.kernel.rpartition("_")[0]
+
 
 @dataclass(frozen=True)
 class EntryPoint:
@@ -78,6 +83,13 @@ class EntryPoint:
     """Live-byte lower bound of this order: no arena can be smaller."""
     buffers: tuple[Buffer, ...]
     calls: tuple[CallInfo, ...]
+    order_bound_bytes: int = 0
+    """Proven lower bound of all orders, as far as one was looked for."""
+
+    @property
+    def order_proven(self) -> bool:
+        """Whether no other order keeps fewer bytes live."""
+        return self.order_bound_bytes == self.bound_bytes
 
 
 @dataclass(frozen=True)

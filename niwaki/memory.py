@@ -1,11 +1,16 @@
 """How much memory a compiled program needs, and where its peak is."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import Buffer, EntryPoint, Lowered
 from niwaki.printable import printable
+
+_LOCATION = re.compile(
+    r"""loc\((?:"(?P<name>(?:[^"\\]|\\.)*)"\()?"(?P<file>(?:[^"\\]|\\.)*)":(?P<line>\d+):\d+\)+"""
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,11 @@ class Memory:
     def table(self) -> str:
         """Every figure, and the largest buffers at the peak of each entry point, as text."""
         lines = [
-            f"{'entry point':<14}{'arena':>12}{'lower bound':>14}{'calls':>8}",
+            f"{'entry point':<14}{'arena':>12}{'lower bound':>14}{'any order':>14}{'':>10}"
+            f"{'calls':>8}",
             *(
-                f"{e.name:<14}{e.arena_bytes:>12,}{e.bound_bytes:>14,}{len(e.calls):>8}"
+                f"{e.name:<14}{e.arena_bytes:>12,}{e.bound_bytes:>14,}"
+                f"{e.order_bound_bytes:>14,}{_verdict(e):>10}{len(e.calls):>8}"
                 for e in self.entries
             ),
             f"{'state':<14}{self.state_bytes:>12,}",
@@ -49,6 +56,15 @@ class Memory:
             lines.append(f"largest at the peak of {entry.name}, in bytes:")
             lines += [f"  {describe(entry, buffer)}" for buffer in largest_at_peak(entry, 5)]
         return "\n".join(lines)
+
+
+def _verdict(entry: EntryPoint) -> str:
+    """How far the order of `entry` may be from the best one."""
+    if entry.order_proven:
+        return "proven"
+    if not entry.order_bound_bytes:
+        return "unknown"
+    return f"+{entry.bound_bytes / entry.order_bound_bytes - 1:.2%}"
 
 
 def live_bytes(entry: EntryPoint) -> list[int]:
@@ -76,8 +92,16 @@ def largest_at_peak(entry: EntryPoint, count: int) -> Sequence[Buffer]:
 
 def place(entry: EntryPoint, buffer: Buffer) -> str:
     """Where the operation that makes `buffer` comes from in the user's model."""
-    location = entry.calls[buffer.first].location
-    return printable(location.removeprefix("loc(").removesuffix(")"))
+    return readable(entry.calls[buffer.first].location)
+
+
+def readable(location: str) -> str:
+    """The location of a call for people, as in "conv1 (model.py:31)"."""
+    match = _LOCATION.fullmatch(location)
+    if match is None:
+        return printable(location.removeprefix("loc(").removesuffix(")"))
+    line = f"{match['file']}:{match['line']}"
+    return printable(line if match["name"] is None else f"{match['name']} ({line})")
 
 
 def describe(entry: EntryPoint, buffer: Buffer) -> str:

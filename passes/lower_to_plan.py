@@ -28,6 +28,7 @@ from niwaki.passes.arena import ArenaBuffer, ArenaProblem, plan_arena
 from niwaki.passes.bufferize import Call, MayOverwrite, bufferize, storage_readers
 from niwaki.passes.functions import functions
 from niwaki.passes.kernel_library import Kernel, KernelLibrary
+from niwaki.passes.schedule import ORDER_BOUND
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.verify_arena import verify_arena
 from niwaki.passes.verify_plan import verify_plan
@@ -257,9 +258,7 @@ class _FunctionLowering:
             arena_bytes=self.plan.size,
             bound_bytes=self.problem.bound,
             buffers=tuple(
-                Buffer(
-                    span.label, offset, buffer.occupied, span.first, span.last, span.mask_bits
-                )
+                Buffer(span.label, offset, buffer.occupied, span.first, span.last, span.mask_bits)
                 for span, buffer, offset in zip(
                     self.spans, self.problem.buffers, self.plan.offsets, strict=True
                 )
@@ -268,6 +267,7 @@ class _FunctionLowering:
                 CallInfo(self.names.name(c.kernel), _place(c.op), c.kernel.spec.flops)
                 for c in self.program.calls
             ),
+            order_bound_bytes=_order_bound(self.function),
         )
 
 
@@ -295,6 +295,11 @@ def _ports(kind: str, values: Sequence[SSAValue]) -> tuple[Port, ...]:
         )
         for number, value in enumerate(values)
     )
+
+
+def _order_bound(function: FuncOp) -> int:
+    bound = function.attributes.get(ORDER_BOUND)
+    return bound.value.data if isinstance(bound, IntegerAttr) else 0
 
 
 def _place(op: Operation) -> str:

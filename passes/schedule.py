@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, OpResult
 from xdsl.passes import ModulePass
@@ -15,41 +15,64 @@ from niwaki.ir.dialects import train
 from niwaki.ir.errors import UsageError
 from niwaki.passes.arena import align
 from niwaki.passes.bufferize import BufferProgram, Call, bufferize, storage_readers
+from niwaki.passes.exact_order import ExactOrder, exact_order
 from niwaki.passes.functions import functions
 from niwaki.passes.greedy_order import best_greedy_order
 from niwaki.passes.kernel_library import KernelLibrary
+from niwaki.passes.order_bound import lower_bound
 from niwaki.passes.schedule_problem import Node, ScheduleProblem
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.views import Allocation
+
+ORDER_BOUND = "order_bound"
+"""Attribute of a scheduled function: bytes that every order keeps live at some operation."""
+
+SEARCH_NODES = 100_000
+"""About a second for a thousand operations."""
 
 
 @dataclass(frozen=True)
 class SchedulePass(ModulePass):
     """Reorders every block; the updates move to where their gradients are complete.
 
-    Raises UsageError if `order` or `target` is unknown.
+    Each function then says in ORDER_BOUND what no order of its operations can undercut.
+
+    Raises UsageError if `order` or `target` is unknown, or `nodes` is negative.
     """
 
     name = "schedule"
 
-    order: str = "greedy"
-    """greedy (never worse than the source order) or source."""
+    order: str = "exact"
+    """greedy (never worse than the source order), exact (never worse than greedy) or source."""
+    nodes: int = SEARCH_NODES
+    """What exact may spend beyond greedy on each function, in search nodes."""
     target: str = "x86-64"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        schedule(op, get_target(self.target), self.order)
+        schedule(op, get_target(self.target), self.order, self.nodes)
 
 
-def schedule(module: ModuleOp, target: Target, order: str = "greedy") -> None:
+def schedule(
+    module: ModuleOp, target: Target, order: str = "exact", nodes: int = SEARCH_NODES
+) -> None:
     """Orders every function of `module` for `target`; see SchedulePass."""
-    if order not in ("greedy", "source"):
-        raise UsageError(f"unknown order '{order}': use greedy or source")
+    if order not in ("exact", "greedy", "source"):
+        raise UsageError(f"unknown order '{order}': use exact, greedy or source")
+    if nodes < 0:
+        raise UsageError(f"nodes is {nodes}: a search takes 0 search nodes or more")
     layout, library = StorageLayout(module, target.alignment), KernelLibrary(target)
     for function in functions(module):
         problem, calls = schedule_problem(function, layout, library)
-        if order == "greedy":
-            calls = [calls[number] for number in best_greedy_order(problem)]
+        if order != "source":
+            best = _best_order(problem, nodes if order == "exact" else 0)
+            calls = [calls[number] for number in best.order]
+            function.attributes[ORDER_BOUND] = IntegerAttr(best.bound, i64)
         _reorder(function, calls)
+
+
+def _best_order(problem: ScheduleProblem, max_nodes: int) -> ExactOrder:
+    start = best_greedy_order(problem)
+    return exact_order(problem, start, lower_bound(problem, start), max_nodes)
 
 
 def schedule_problem(

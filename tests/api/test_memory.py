@@ -1,11 +1,13 @@
 """The memory figures, on a plan small enough to count by hand."""
 
+from dataclasses import replace
+
 import pytest
 from xdsl.dialects.builtin import ModuleOp
 
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered
-from niwaki.memory import Memory, check_limit, largest_at_peak, live_bytes
+from niwaki.memory import Memory, check_limit, largest_at_peak, live_bytes, readable
 
 
 def _entry() -> EntryPoint:
@@ -49,9 +51,31 @@ def test_figures_and_table() -> None:
     assert "192" in memory.table()
 
 
+@pytest.mark.parametrize(("bound", "verdict"), [(180, "proven"), (160, "+12.50%"), (0, "unknown")])
+def test_table_says_how_good_the_order_is(bound: int, verdict: str) -> None:
+    entry = replace(_entry(), order_bound_bytes=bound)
+    lowered = replace(LOWERED, entries={"train_step": entry})
+    assert verdict in Memory.of(lowered).table().splitlines()[1].split()
+
+
 def test_limit_counts_arena_and_state_and_names_the_peak() -> None:
     check_limit(LOWERED, 216)
     with pytest.raises(DoesNotFitError, match="needs 216 bytes") as failure:
         check_limit(LOWERED, 215)
     text = str(failure.value)
-    assert text.index('90  d, "l2"("m.py":2:0)\n') < text.index("60  b") < text.index("30  c")
+    assert text.index("90  d, l2 (m.py:2)\n") < text.index("60  b") < text.index("30  c")
+
+
+@pytest.mark.parametrize(
+    ("location", "text"),
+    [
+        ('loc("conv1"("model.py":31:0))', "conv1 (model.py:31)"),
+        ('loc("model.py":34:0)', "model.py:34"),
+        ('loc("a \\" b"("c.onnx":1:2))', 'a \\" b (c.onnx:1)'),
+        ('loc("conv1")', '"conv1"'),
+        ("", ""),
+        ('loc("x\x1b"("m":1:0))', "x\\x1b (m:1)"),
+    ],
+)
+def test_readable(location: str, text: str) -> None:
+    assert readable(location) == text

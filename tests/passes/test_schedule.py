@@ -16,8 +16,9 @@ from niwaki.passes.decompose import DecomposePass
 from niwaki.passes.expand_updates import ExpandUpdatesPass
 from niwaki.passes.greedy_order import best_greedy_order
 from niwaki.passes.kernel_library import KernelLibrary
-from niwaki.passes.schedule import schedule, schedule_problem
+from niwaki.passes.lower_to_plan import lower
 from niwaki.passes.order_bound import lower_bound
+from niwaki.passes.schedule import schedule, schedule_problem
 from niwaki.passes.schedule_problem import ScheduleProblem, check_order, live_bytes
 from niwaki.passes.storage_layout import StorageLayout
 
@@ -66,6 +67,17 @@ def test_a_better_order_than_updates_last() -> None:
     assert live_bytes(again, range(len(again.nodes))).peak == peak
 
 
+def test_the_exact_order_is_proven_and_reported() -> None:
+    program = unfused_step(SGD(0.1, momentum=0.9), Scheme.full())
+    greedy, exact = (lower(scheduled(program, o), HOST) for o in ("greedy", "exact"))
+    for name, entry in exact.entries.items():
+        assert entry.order_proven
+        assert greedy.entries[name].order_bound_bytes <= entry.order_bound_bytes
+        assert entry.bound_bytes <= greedy.entries[name].bound_bytes
+    source = lower(scheduled(program, "source"), HOST).entries["train_step"]
+    assert (source.order_bound_bytes, source.order_proven) == (0, False)
+
+
 def test_updates_follow_their_gradients() -> None:
     block = scheduled(unfused_step(SGD(0.1), Scheme.full())).function("train_step").body.block
     ops = list(block.ops)
@@ -89,6 +101,11 @@ def test_scheduling_twice_changes_nothing() -> None:
     assert str(scheduled(once).module) == str(once.module)
 
 
+def test_negative_search_nodes() -> None:
+    with pytest.raises(UsageError, match="nodes is -1"):
+        schedule(networks.lenet(1).module, HOST, nodes=-1)
+
+
 def test_unknown_order() -> None:
-    with pytest.raises(UsageError, match="unknown order 'best': use greedy or source"):
+    with pytest.raises(UsageError, match="unknown order 'best': use exact, greedy or source"):
         schedule(networks.lenet(1).module, HOST, "best")
