@@ -174,10 +174,11 @@ class _Bufferizer:
             if not self.views[value].same_place(part):
                 self._copy(op, value, part)
         self._hold(op.y, whole)
-        self.writer[op.y] = max(
+        calls = self.program.calls
+        self.writer[op.y] = next(
             number
-            for number, call in enumerate(self.program.calls)
-            if any(view.allocation is whole.allocation for view in call.writes)
+            for number in reversed(range(len(calls)))
+            if any(view.allocation is whole.allocation for view in calls[number].writes)
         )
 
     def _alias(self, value: SSAValue, source: SSAValue, view: View) -> None:

@@ -34,6 +34,7 @@ _CLASSES = {
     "schedule": "SchedulePass",
     "select-updates": "SelectUpdatesPass",
     "set-batch": "SetBatchPass",
+    "tile-rows": "TileRowsPass",
 }
 
 PASSES = {name: _lazy(name, class_name) for name, class_name in _CLASSES.items()}
