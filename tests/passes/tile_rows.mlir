@@ -1,4 +1,4 @@
-// RUN: niwaki-opt %s -p "tile-rows{limit=20000}" | filecheck %s
+// RUN: niwaki-opt %s -p "tile-rows{limit=21000}" | filecheck %s
 
 // A wide tensor between two narrow ones: computed in strips, the seams twice.
 
