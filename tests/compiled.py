@@ -9,7 +9,7 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.llvm.compile import compile_object
 from niwaki.backends.llvm.emit import emit_module
 from niwaki.backends.llvm.session import Session, storage_view
-from niwaki.backends.targets import get_target
+from niwaki.backends.targets import Target, get_target
 from niwaki.ir import effects, interpreter
 from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import Lowered
@@ -23,15 +23,15 @@ HOST = get_target("host")
 class Compiled:
     """A lowered program, loaded."""
 
-    def __init__(self, lowered: Lowered) -> None:
+    def __init__(self, lowered: Lowered, target: Target = HOST) -> None:
         ops = list(lowered.module.body.block.ops)
         text = emit_module(
             [op for op in ops if isinstance(op, FuncOp)],
             [op for op in ops if isinstance(op, plan.ProgramOp)],
-            HOST,
+            target,
         )
         self.lowered = lowered
-        self.session = Session(lowered, compile_object(text, HOST))
+        self.session = Session(lowered, compile_object(text, target))
 
     def run(self, name: str, inputs: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:
         """Runs entry point `name` with every byte of the arena set to make NaN of each float."""

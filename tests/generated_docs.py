@@ -1,4 +1,4 @@
-"""The generated parts of docs/; `python tests/generated_docs.py` writes them anew.
+"""The generated parts of docs/; `python -m tests.generated_docs` writes them anew.
 
 A part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import walkthrough_dumps
-
 from niwaki.tools import ops_table
+from tests import walkthrough_dumps
 
 DOCS = Path(__file__).parents[1] / "docs"
 _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

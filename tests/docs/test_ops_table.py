@@ -3,13 +3,13 @@
 import re
 
 import pytest
-from generated_docs import DOCS, fill, part_names
 from xdsl.ir import Operation
 
 from niwaki.frontends import aten, onnx_ops
 from niwaki.ir.dialects.nn import NN
 from niwaki.ir.dialects.train import TRAIN
 from niwaki.tools.ops_table import FAMILIES, ORIGINS, Row, markdown, rows
+from tests.generated_docs import DOCS, fill, part_names
 
 PAGE = (DOCS / "ops.md").read_text(encoding="utf-8")
 ROWS = [row for family in FAMILIES for row in rows(family)]
@@ -19,7 +19,7 @@ FRONTENDS = {"torch": aten.OPS, "onnx": onnx_ops.OPS}
 
 def test_the_page_is_up_to_date():
     assert part_names(PAGE) == ["ops"]
-    assert fill(PAGE, {"ops": markdown()}) == PAGE, "run: python tests/generated_docs.py"
+    assert fill(PAGE, {"ops": markdown()}) == PAGE, "run: python -m tests.generated_docs"
 
 
 def test_every_operation_has_one_row():

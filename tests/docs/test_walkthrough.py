@@ -3,8 +3,9 @@
 import re
 
 import pytest
-import walkthrough_dumps
-from generated_docs import DOCS, fill, part_names
+
+from tests import walkthrough_dumps
+from tests.generated_docs import DOCS, fill, part_names
 
 PAGE = (DOCS / "walkthrough.md").read_text(encoding="utf-8")
 
@@ -12,7 +13,7 @@ PAGE = (DOCS / "walkthrough.md").read_text(encoding="utf-8")
 def test_the_dumps_are_up_to_date():
     parts = walkthrough_dumps.parts()
     assert part_names(PAGE) == list(parts)
-    assert fill(PAGE, parts) == PAGE, "run: python tests/generated_docs.py"
+    assert fill(PAGE, parts) == PAGE, "run: python -m tests.generated_docs"
 
 
 @pytest.mark.parametrize("page", ["architecture.md", "ops.md", "walkthrough.md"])

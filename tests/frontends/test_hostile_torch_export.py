@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from exporting import export, saved_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -19,6 +18,7 @@ from torch import nn
 from niwaki.frontends import torch_export
 from niwaki.frontends.load import load
 from niwaki.ir.errors import ModelFileError, NiwakiError, UsageError
+from tests.exporting import export, saved_bytes
 
 MODEL = "archive/models/model.json"
 CONFIG = "archive/data/weights/model_weights_config.json"

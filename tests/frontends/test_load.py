@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from exporting import check_outputs, export, save
 
 from niwaki.frontends.load import load
 from niwaki.ir.errors import UsageError
+from tests.exporting import check_outputs, export, save
 
 
 def test_exported_program_and_its_file(tmp_path: Path) -> None:

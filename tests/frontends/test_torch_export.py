@@ -5,9 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exporting import check_outputs, export, save
 from torch import nn
-from torch_models import (
+from xdsl.dialects.builtin import FileLineColLoc, NameLoc
+
+from niwaki.frontends import torch_export
+from niwaki.ir.dialects import nn as nn_dialect
+from niwaki.ir.dialects import train
+from niwaki.ir.errors import UnsupportedOpsError, UsageError
+from niwaki.ir.program import Program
+from tests.exporting import check_outputs, export, save
+from tests.torch_models import (
     Activations,
     Contractions,
     Elementwise,
@@ -19,13 +26,6 @@ from torch_models import (
     Shapes,
     randomise_statistics,
 )
-from xdsl.dialects.builtin import FileLineColLoc, NameLoc
-
-from niwaki.frontends import torch_export
-from niwaki.ir.dialects import nn as nn_dialect
-from niwaki.ir.dialects import train
-from niwaki.ir.errors import UnsupportedOpsError, UsageError
-from niwaki.ir.program import Program
 
 MODELS = {
     "elementwise": (Elementwise, [(2, 3, 4, 5), (2, 3, 4, 5)]),

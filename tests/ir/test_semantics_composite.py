@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from evaluate import evaluate, evaluate_all
 
 from niwaki.ir.dialects import nn
+from tests.evaluate import evaluate, evaluate_all
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 DTYPES = [np.float32, np.float64]

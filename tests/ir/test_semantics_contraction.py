@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from evaluate import evaluate
 
 from niwaki.ir.dialects import nn
+from tests.evaluate import evaluate
 
 # Absolute and relative: sums of at most a few hundred float64 products of order 1.
 TOLERANCE = 1e-12

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from evaluate import evaluate
 
 from niwaki.ir.builder import Builder, Value
+from tests.evaluate import evaluate
 
 UNARY: dict[str, tuple[Callable[[Builder, Value], Value], Callable[..., torch.Tensor]]] = {
     "neg": (lambda b, x: b.neg(x), torch.neg),

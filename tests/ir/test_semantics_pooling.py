@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from evaluate import evaluate, evaluate_all
 
 from niwaki.ir.dialects import nn
+from tests.evaluate import evaluate, evaluate_all
 
 TOLERANCE = 1e-13
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from evaluate import evaluate
 from xdsl.dialects.builtin import f64
 from xdsl.ir import Attribute
 
 from niwaki.ir.dialects.tensor_op import f32, i32
+from tests.evaluate import evaluate
 
 X = np.random.default_rng(2).normal(size=(2, 3, 4))
 

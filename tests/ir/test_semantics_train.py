@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluate import evaluate_all
 
 from niwaki.ir.builder import ProgramBuilder, Value
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import Tensor, tensor, to_attribute, type_of
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
+from tests.evaluate import evaluate_all
 
 SHAPE = (3, 4)
 STEPS = 5

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from training_programs import apply, in_float64, op_names, training_program
 from xdsl.dialects.builtin import FileLineColLoc, IntAttr, StringAttr
 from xdsl.ir import SSAValue
 
@@ -24,6 +23,7 @@ from niwaki.passes.dce import DcePass
 from niwaki.passes.decompose import DecomposePass
 from niwaki.passes.expand_updates import ExpandUpdatesPass
 from niwaki.passes.select_updates import SelectUpdatesPass
+from tests.training_programs import apply, in_float64, op_names, training_program
 
 Build = Callable[[ProgramBuilder, SSAValue, SSAValue], SSAValue]
 

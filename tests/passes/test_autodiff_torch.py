@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import networks
 import numpy as np
 import pytest
 import torch
-from training_programs import in_float64, training_program
 
 from niwaki.ir.dialects import train
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, AdamW, Optimizer, Scheme
+from tests import networks
+from tests.training_programs import in_float64, training_program
 
 Array = np.ndarray
 

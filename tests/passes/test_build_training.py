@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from training_programs import apply
 
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.dialects.tensor_op import i32
@@ -11,6 +10,7 @@ from niwaki.ir.errors import UsageError
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
 from niwaki.passes.build_training import BuildTrainingPass
+from tests.training_programs import apply
 
 X = np.random.default_rng(0).standard_normal((2, 3, 2, 4)).astype(np.float32)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_programs import apply, in_float64, training_program
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
@@ -20,6 +19,7 @@ from niwaki.passes.cse import CsePass
 from niwaki.passes.dce import DcePass
 from niwaki.passes.decompose import DecomposePass
 from niwaki.passes.expand_updates import ExpandUpdatesPass
+from tests.training_programs import apply, in_float64, training_program
 
 Spec = list[tuple[int, int]]
 Array = np.ndarray

@@ -2,10 +2,8 @@
 
 from functools import cache
 
-import networks
 import numpy as np
 import pytest
-from training_programs import apply, training_program
 
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.dialects import nn, train
@@ -22,6 +20,8 @@ from niwaki.passes.dependences import ANCHORS
 from niwaki.passes.expand_updates import ExpandUpdatesPass
 from niwaki.passes.fuse import FusePass
 from niwaki.passes.fusion_groups import MAX_OPS, MAX_VALUES
+from tests import networks
+from tests.training_programs import apply, training_program
 
 NETWORKS = {
     "lenet": lambda: networks.lenet(2, 20),

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from training_programs import in_float64, training_program
 from xdsl.ir import SSAValue
 
 from niwaki.ir.builder import ProgramBuilder
@@ -17,6 +16,7 @@ from niwaki.ir.training import SGD
 from niwaki.passes.autodiff import active_values
 from niwaki.passes.build_training import BuildTrainingPass
 from niwaki.passes.gradients import NOT_DIFFERENTIABLE, RULES
+from tests.training_programs import in_float64, training_program
 
 Build = Callable[..., SSAValue]
 

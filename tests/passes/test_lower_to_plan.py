@@ -4,9 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from compiled import HOST, Compiled, check_against_interpreter, scheduled
 from hypothesis import given, settings
-from random_programs import SPECS, Step, build, inputs
 from xdsl.dialects.builtin import StringAttr
 
 from niwaki.backends.targets import get_target
@@ -16,6 +14,8 @@ from niwaki.ir.errors import UnsupportedOpsError, UsageError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.passes.lower_to_plan import lower
+from tests.compiled import HOST, Compiled, check_against_interpreter, scheduled
+from tests.random_programs import SPECS, Step, build, inputs
 
 RANDOM = np.random.default_rng(3)
 

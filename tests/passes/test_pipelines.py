@@ -1,11 +1,8 @@
 """Whole training steps through every pass and the JIT, against the interpreter on the gradients."""
 
-import networks
 import numpy as np
 import pytest
-from compiled import HOST, Compiled
 from numpy.typing import NDArray
-from training_programs import training_program
 
 from niwaki.ir import interpreter
 from niwaki.ir.builder import ProgramBuilder
@@ -14,6 +11,9 @@ from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, AdamW, Optimizer, Scheme, TrainingOptions
 from niwaki.passes.instrument import PassRunner, VerifyEach
 from niwaki.passes.pipelines import compile_program, training_pipeline
+from tests import networks
+from tests.compiled import HOST, Compiled
+from tests.training_programs import training_program
 
 VERIFIED = PassRunner([VerifyEach()])
 

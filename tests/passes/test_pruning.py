@@ -1,9 +1,7 @@
 """The backward pass holds what the updates need, and nothing else: proofs by reachability."""
 
-import networks
 import networkx as nx
 import pytest
-from training_programs import apply, training_program
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
@@ -12,6 +10,8 @@ from niwaki.ir.dialects.tensor_op import i1, shape_of, type_of
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Optimizer, Scheme
 from niwaki.passes.dce import DcePass
+from tests import networks
+from tests.training_programs import apply, training_program
 
 SCHEMES: dict[str, Scheme] = {
     "full": Scheme.full(),

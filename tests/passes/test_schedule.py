@@ -1,10 +1,7 @@
 """The schedule pass: same results, reads before writes, never more memory than the source order."""
 
-import networks
 import numpy as np
 import pytest
-from compiled import HOST, scheduled
-from training_programs import apply, training_program
 
 from niwaki.ir import interpreter
 from niwaki.ir.builder import ProgramBuilder
@@ -21,6 +18,9 @@ from niwaki.passes.order_bound import lower_bound
 from niwaki.passes.schedule import schedule, schedule_problem
 from niwaki.passes.schedule_problem import ScheduleProblem, check_order, live_bytes
 from niwaki.passes.storage_layout import StorageLayout
+from tests import networks
+from tests.compiled import HOST, scheduled
+from tests.training_programs import apply, training_program
 
 
 def unfused_step(optimizer: Optimizer, scheme: Scheme) -> Program:

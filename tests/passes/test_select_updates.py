@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
-from training_programs import apply
 
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.dialects import train
@@ -15,6 +13,8 @@ from niwaki.ir.training import Scheme
 from niwaki.passes.build_training import BuildTrainingPass
 from niwaki.passes.layers import layers_of
 from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
+from tests import networks
+from tests.training_programs import apply
 
 
 def _boxes(program: Program, scheme: Scheme) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from networks import lenet, mobilenet_v2, resnet18
 
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.context import NiwakiContext
@@ -12,6 +11,7 @@ from niwaki.ir.errors import UsageError
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
 from niwaki.passes.set_batch import SetBatchPass
+from tests.networks import lenet, mobilenet_v2, resnet18
 
 
 def _set(program: Program, batch: int) -> None:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_programs import SPECS, Step, build, inputs
 
 from niwaki.ir.context import NiwakiContext
 from niwaki.ir.effects import verify
 from niwaki.ir.interpreter import run
 from niwaki.passes.universe import PASSES
+from tests.random_programs import SPECS, Step, build, inputs
 
 
 @pytest.mark.parametrize(

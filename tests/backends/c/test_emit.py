@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c_programs import c_text, need_tools, run_c, run_jit
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import MemRefType, f32, i8, i32
 from xdsl.dialects.func import FuncOp
@@ -16,6 +15,7 @@ from niwaki.backends.c.emit import emit_module
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.backends.targets import get_target
 from niwaki.ir.errors import DoesNotFitError
+from tests.c_programs import c_text, need_tools, run_c, run_jit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CPP = ("-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-pedantic")

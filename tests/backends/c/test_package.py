@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_programs import TIMEOUT, need_tools
-from c_small_model import HOSTILE, LR, N, reference_losses, small_model
 
 from niwaki.backends.c.example import TestVectors
 from niwaki.backends.c.package import write_c
@@ -25,6 +23,8 @@ from niwaki.backends.c.toolchain import (
 )
 from niwaki.backends.targets import get_target
 from niwaki.ir.errors import DoesNotFitError, UsageError
+from tests.c_programs import TIMEOUT, need_tools
+from tests.c_small_model import HOSTILE, LR, N, reference_losses, small_model
 
 HERE = Path(__file__).parent
 CPP = ("-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-pedantic")

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from c_programs import TIMEOUT, need_tools
 
 from niwaki.backends.c.toolchain import (
     build_firmware,
@@ -17,6 +16,7 @@ from niwaki.backends.c.toolchain import (
 )
 from niwaki.backends.targets import get_target
 from niwaki.ir.errors import DoesNotFitError, UsageError
+from tests.c_programs import TIMEOUT, need_tools
 
 BOARDS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 REPORTS = """

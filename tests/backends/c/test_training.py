@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c_programs import TIMEOUT, need_tools
-from networks import lenet
-from training_programs import training_program
 
 from niwaki.backends.c.example import TestVectors
 from niwaki.backends.c.package import write_c
@@ -22,6 +19,9 @@ from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Scheme, TrainingOptions
 from niwaki.passes.pipelines import compile_program
+from tests.c_programs import TIMEOUT, need_tools
+from tests.networks import lenet
+from tests.training_programs import training_program
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STEPS = 4
