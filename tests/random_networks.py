@@ -219,10 +219,10 @@ def build(spec: Spec) -> Program:
     return net.b.finish(net.b.dense(features, w, net.weight(CLASSES)))
 
 
-def inputs(soft: bool) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
-    """Images, and probabilities or labels as target."""
+def inputs(loss: str) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
+    """Images, and the target that `loss` takes."""
     random = np.random.default_rng(1)
     x = random.standard_normal((BATCH, 6, 5, 3)).astype(np.float32)
-    if soft:
-        return x, random.random((BATCH, CLASSES)).astype(np.float32)
-    return x, random.integers(0, CLASSES, BATCH).astype(np.int32)
+    if loss == "cross_entropy":
+        return x, random.integers(0, CLASSES, BATCH).astype(np.int32)
+    return x, random.random((BATCH, CLASSES)).astype(np.float32)

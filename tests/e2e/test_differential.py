@@ -81,7 +81,7 @@ def check_against_interpreter(spec: Spec, options: TrainingOptions, target: Targ
         in_float64(program), options.optimizer, options.scheme, options.loss
     )
     compiled = Compiled(compile_program(program, options, target), target)
-    x, y = inputs(options.loss != "cross_entropy")
+    x, y = inputs(options.loss)
     lr = np.float32(options.optimizer.lr)
     state: dict[str, NDArray[np.generic]] = {}
     for number in range(STEPS):
