@@ -67,7 +67,7 @@ def schedule(
             best = _best_order(problem, nodes if order == "exact" else 0)
             calls = [calls[number] for number in best.order]
             function.attributes[ORDER_BOUND] = IntegerAttr(best.bound, i64)
-        _reorder(function, calls)
+        reorder(function, [call.op for call in calls])
 
 
 def _best_order(problem: ScheduleProblem, max_nodes: int) -> ExactOrder:
@@ -187,22 +187,20 @@ def _problem(ordered: Sequence[tuple[Call, set[int]]], alignment: int) -> Schedu
     return ScheduleProblem(tuple(nodes), tuple(sizes))
 
 
-def _reorder(function: FuncOp, calls: Sequence[Call]) -> None:
-    """Puts the operations of `calls` in this order, each followed by its views and assignments.
+def reorder(function: FuncOp, ops: Sequence[Operation]) -> None:
+    """Puts `ops`, those with a call, in this order, each followed by its views and assignments.
 
     Parameters, state, constants and views of them come first, the return comes last.
     """
     block = function.body.block
-    position = {call.op: i for i, call in enumerate(calls)}
-    last = len(calls)
-    keys: dict[Operation, tuple[int, bool]] = {}
+    position = {op: i for i, op in enumerate(ops)}
+    last = len(ops)
+    keys = {op: (i, False) for op, i in position.items()}
     for op in block.ops:
-        producers = [o.op for o in op.operands if isinstance(o, OpResult)]
-        behind = max((keys[p][0] for p in producers), default=-1)
-        keys[op] = (
-            position.get(op, last if isinstance(op, ReturnOp) else behind),
-            op not in position,
-        )
+        if op not in position:
+            producers = [o.op for o in op.operands if isinstance(o, OpResult)]
+            behind = max((keys[p][0] for p in producers), default=-1)
+            keys[op] = (last if isinstance(op, ReturnOp) else behind, True)
     ordered = sorted(block.ops, key=keys.__getitem__)
     for op in ordered:
         op.detach()

@@ -31,6 +31,7 @@ _CLASSES = {
     "fold-batch-norm": "FoldBatchNormPass",
     "fuse": "FusePass",
     "lower-to-plan": "LowerToPlanPass",
+    "recompute": "RecomputePass",
     "schedule": "SchedulePass",
     "select-updates": "SelectUpdatesPass",
     "set-batch": "SetBatchPass",
