@@ -16,9 +16,11 @@ TOOLS := \
 	/usr/arm-linux-gnueabihf/include/stdio.h:libc6-dev-armhf-cross \
 	qemu-system-arm:qemu-system-arm \
 	qemu-arm:qemu-user
+# For the tests of the pages that `niwaki report` writes.
+BROWSER := chromium:chromium /usr/share/fonts/truetype/dejavu:fonts-dejavu-core
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends
 
-.PHONY: help demo test toolchains clean
+.PHONY: help demo test toolchains browser clean
 
 help:
 	@echo "make demo    fine-tune a small network on the host and on an emulated Cortex-M7"
@@ -28,7 +30,7 @@ help:
 demo: $(VENV)/installed-report toolchains
 	$(BIN)/python examples/demo.py --out demo-out
 
-test: $(VENV)/installed-dev toolchains
+test: $(VENV)/installed-dev toolchains browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -48,9 +50,9 @@ $(BIN)/python:
 		exit 1; fi
 	$(PYTHON) -m venv $(VENV)
 
-# Cross compilers and emulators. Without root, what needs them is left out.
-toolchains:
-	@missing=; for pair in $(TOOLS); do \
+# Cross compilers, emulators, browser. Without root, what needs them is left out.
+define install-missing
+@missing=; for pair in $(1); do \
 		{ command -v $${pair%%:*} || [ -e $${pair%%:*} ]; } >/dev/null || \
 			missing="$$missing $${pair##*:}"; \
 	done; \
@@ -58,9 +60,16 @@ toolchains:
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -q && $(APT) $$missing; \
 	else \
-		echo "To use the emulated devices too, run once:"; \
+		echo "To $(2) too, run once:"; \
 		echo "  sudo apt-get update && sudo apt-get install -y$$missing"; \
 	fi
+endef
+
+toolchains:
+	$(call install-missing,$(TOOLS),use the emulated devices)
+
+browser:
+	$(call install-missing,$(BROWSER),test pages in a browser)
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .ruff_cache .hypothesis

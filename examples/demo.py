@@ -24,7 +24,10 @@ from niwaki.backends.c.toolchain import (
     run_firmware,
 )
 from niwaki.backends.targets import get_target
-from niwaki.tools.picture import memory_html, memory_png
+from niwaki.tools.report.contents import report_on
+from niwaki.tools.report.page import html_page
+from niwaki.tools.report.picture import png_picture
+from niwaki.tools.report.savings import Ablation
 
 HERE = Path(__file__).parent
 CORE = "cortex-m7"
@@ -183,6 +186,20 @@ def compare(host: Outcome, core: Outcome) -> None:
         raise niwaki.MismatchError("the loss curves of host and core differ")
 
 
+def write_pictures(sparse: niwaki.TrainingStep, full: niwaki.TrainingStep, folder: Path) -> None:
+    """Where the memory goes, as a page and as a picture."""
+    report = report_on(
+        sparse.lowered,
+        sparse.target,
+        "Digits: memory of a training step",
+        [("update", "sparse"), ("batch", str(BATCH)), ("target", CORE)],
+        [Ablation("sparse update", "compiled with a full update", full.lowered)],
+    )
+    (folder / "memory.html").write_text(html_page(report), encoding="utf-8")
+    (folder / "memory.png").write_bytes(png_picture(report.entries[0], report.title))
+    print(f"\npictures: {folder / 'memory.html'}, {folder / 'memory.png'}")
+
+
 def main() -> int:
     """Runs everything; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -210,11 +227,7 @@ def main() -> int:
         show_core(firmware)
         compare(host, firmware.outcome)
 
-    entry = sparse.lowered.entries["train_step"]
-    title = f"digits, sparse update, batch {BATCH}, {CORE}: memory over a training step"
-    (args.out / "memory.html").write_text(memory_html(entry, title), encoding="utf-8")
-    (args.out / "memory.png").write_bytes(memory_png(entry, title))
-    print(f"\npictures: {args.out / 'memory.html'}, {args.out / 'memory.png'}")
+    write_pictures(sparse, full, args.out)
     return 0
 
 

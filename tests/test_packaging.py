@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSION = PROJECT["project"]["version"]
 FOLDERS = ("niwaki", "ir", "passes", "backends", "frontends", "tools")
-HEAVY = ("jax", "llvmlite", "matplotlib", "networkx", "onnx", "plotly", "torch", "xdsl")
+HEAVY = ("jax", "jinja2", "llvmlite", "matplotlib", "networkx", "onnx", "plotly", "torch", "xdsl")
 
 
 def _package_folders() -> dict[str, str]:

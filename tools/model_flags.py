@@ -60,11 +60,8 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
 
     Raises what `niwaki.load` and `niwaki.compile` raise.
     """
-    program = niwaki.load(args.model)
-    for note in program.notes:
-        print(f"niwaki: note: {printable(note)}", file=sys.stderr)
     return niwaki.compile(
-        program,
+        load_model(args),
         loss=args.loss,
         optimizer=optimizer_of(args),
         update=args.update,
@@ -74,6 +71,14 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
         batch_norm=args.batch_norm,
         instrument=instrument,
     )
+
+
+def load_model(args: argparse.Namespace) -> niwaki.Program:
+    """The program of the model file; the importer's notes go to stderr."""
+    program = niwaki.load(args.model)
+    for note in program.notes:
+        print(f"niwaki: note: {printable(note)}", file=sys.stderr)
+    return program
 
 
 def optimizer_of(args: argparse.Namespace) -> Optimizer:

@@ -1,58 +1,113 @@
-"""Draws the memory of a compiled step: its buffers by address and life, and the bytes alive."""
+"""Reports on the memory of a model: a page, a picture of each entry point, and a trace."""
 
 import argparse
 from pathlib import Path
 
+from niwaki.backends.targets import get_target
 from niwaki.files import write_atomically
 from niwaki.ir.errors import UsageError
-from niwaki.memory import largest_at_peak
+from niwaki.ir.training import Scheme, TrainingOptions
+from niwaki.memory import Memory, check_limit, largest_at_peak
+from niwaki.passes.pipelines import compile_program
 from niwaki.printable import printable
-from niwaki.tools.model_flags import add_model_flags, compile_model
+from niwaki.tools.model_flags import add_model_flags, load_model, optimizer_of
+from niwaki.tools.report.ablations import ablations
+from niwaki.tools.report.contents import EntryReport, Report, report_on
+from niwaki.tools.report.trace import trace_json
 from niwaki.tools.result import Result
 
 NAME = "report"
-HELP = "draw the memory of the training step"
+HELP = "show where the memory of training goes, as a page and pictures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and the files to write."""
     add_model_flags(parser)
     parser.add_argument(
-        "--entry",
-        choices=("train_step", "infer", "evaluate"),
-        default="train_step",
-        help="which entry point (%(default)s)",
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="the page, a .html file; pictures go beside it as FILE-train_step.png, ... "
+        "(default: the model's name in this folder, with -report.html)",
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, required=True, help="a .html file"
+        "--trace",
+        metavar="FILE",
+        type=Path,
+        help="also write the calls as a .json file for chrome://tracing or ui.perfetto.dev",
     )
-    parser.add_argument("--png", metavar="FILE", type=Path, help="the same as a picture")
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Writes one self-contained page, and the PNG if asked for."""
-    if args.output.suffix != ".html":
-        raise UsageError(f"the output must be a .html file, got '{args.output}'")
-    # Plotly and matplotlib take a second to load, and are an extra.
-    from niwaki.tools import picture
+    """Writes one self-contained page, a PNG of each entry point, and the trace if asked for.
 
-    step = compile_model(args)
-    entry = step.lowered.entries[args.entry]
-    title = f"{printable(args.model.name)}: {args.entry}, update {args.update}, batch {args.batch}"
-    page = picture.memory_html(entry, title).encode()
-    files = {args.output: page}
-    if args.png is not None:
-        files[args.png] = picture.memory_png(entry, title)
+    Only plans: no machine code is made. Raises UsageError if a file name does not fit or the
+    extra `report` is missing, DoesNotFitError over the memory limit, and what compiling raises.
+    """
+    output = args.output or Path(f"{args.model.stem}-report.html")
+    _check_suffix("--output", output, ".html")
+    if args.trace is not None:
+        _check_suffix("--trace", args.trace, ".json")
+    try:
+        # Plotly and matplotlib take a second to load, and are an extra.
+        from niwaki.tools.report.page import html_page
+        from niwaki.tools.report.picture import png_picture
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"a report needs {error.name}: install it with pip install 'niwaki[report]'"
+        ) from None
+    report, memory = _plan(args)
+    files = {output: html_page(report).encode()}
+    for entry in report.entries:
+        picture = output.with_name(f"{output.stem}-{entry.entry.name}.png")
+        files[picture] = png_picture(entry, f"{report.title}: {entry.entry.name}")
+    if args.trace is not None:
+        files[args.trace] = trace_json(report)
     for path, data in files.items():
         write_atomically(path, data)
-    memory = step.memory
     figures = {
-        "entry": args.entry,
+        "state_bytes": report.state_bytes,
+        "constant_bytes": report.constant_bytes,
+        "entries": {e.entry.name: _figures(e) for e in report.entries},
+        "output": [str(path) for path in files],
+    }
+    written = "\n".join(f"written: {path}" for path in files)
+    return Result(f"{memory.table()}\n{written}", figures)
+
+
+def _check_suffix(flag: str, path: Path, suffix: str) -> None:
+    if path.suffix != suffix:
+        raise UsageError(f"{flag} must be a {suffix} file, got '{path}'")
+
+
+def _plan(args: argparse.Namespace) -> tuple[Report, Memory]:
+    program, target = load_model(args), get_target(args.target)
+    options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
+    how = (options, target, args.batch, args.batch_norm)
+    lowered = compile_program(program, *how)
+    if args.memory_limit is not None:
+        check_limit(lowered, args.memory_limit)
+    facts = [
+        ("update", args.update),
+        ("optimizer", args.optimizer),
+        ("loss", args.loss),
+        ("batch", "the model's" if args.batch is None else str(args.batch)),
+        ("target", target.name),
+    ]
+    title = f"{args.model.name}: memory of training"
+    report = report_on(lowered, target, printable(title), facts, ablations(program, *how))
+    return report, Memory.of(lowered)
+
+
+def _figures(report: EntryReport) -> dict[str, object]:
+    entry = report.entry
+    return {
         "arena_bytes": entry.arena_bytes,
         "lower_bound_bytes": entry.bound_bytes,
-        "state_bytes": memory.state_bytes,
-        "constant_bytes": memory.constant_bytes,
+        "calls": len(report.calls),
+        "flops": report.flops,
+        "peak_call": report.peak,
         "peak": [{"label": b.label, "bytes": b.bytes} for b in largest_at_peak(entry, 5)],
-        "output": str(args.output),
+        "savings": {s.technique: s.bytes for s in report.savings},
     }
-    return Result(f"{memory.table()}\nwritten: {args.output}", figures)

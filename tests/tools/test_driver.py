@@ -131,21 +131,40 @@ def test_train_that_diverges_saves_nothing(
 
 
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page, picture = tmp_path / "r.html", tmp_path / "r.png"
-    assert run("report", MODEL, *HEAD, "-o", page, "--png", picture, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["peak"][0]["bytes"] > 0
+    page, trace = tmp_path / "r.html", tmp_path / "t.json"
+    assert run("report", MODEL, *HEAD, "-o", page, "--trace", trace, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    entry = result["entries"]["train_step"]
+    assert entry["peak"][0]["bytes"] > 0
+    assert entry["savings"]["sparse update"] > 0
+    pictures = [tmp_path / f"r-{name}.png" for name in ("train_step", "infer", "evaluate")]
+    assert result["output"] == [str(path) for path in (page, *pictures, trace)]
+    assert sorted(tmp_path.iterdir()) == sorted((page, *pictures, trace))
     assert "conv2d" in page.read_text()
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    assert json.loads(trace.read_bytes())["traceEvents"]
+
+
+def test_report_beside_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("report", MODEL, *HEAD) == 0
+    assert "written: digits-report.html" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_report_keeps_the_memory_limit(tmp_path: Path) -> None:
+    assert run("report", MODEL, "--memory-limit", "1K", "-o", tmp_path / "r.html") == 4
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_without_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    monkeypatch.delitem(sys.modules, "niwaki.tools.picture", raising=False)
-    import niwaki.tools
-
-    monkeypatch.delattr(niwaki.tools, "picture", raising=False)
+    monkeypatch.delitem(sys.modules, "niwaki.tools.report.page", raising=False)
+    monkeypatch.delitem(sys.modules, "niwaki.tools.report.figure", raising=False)
     assert run("report", MODEL, *HEAD, "-o", tmp_path / "r.html") == 2
     assert "pip install 'niwaki[report]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -210,6 +229,7 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         (["train", MODEL, "--data", "none.npz", "-o", "o.pt"], "must be a .safetensors file"),
         (["train", MODEL, "--data", "d", "-o", "o.safetensors", "--epochs", "0"], "--epochs"),
         (["report", MODEL, "-o", "out.pdf"], "must be a .html file"),
+        (["report", MODEL, "--trace", "out.txt"], "must be a .json file"),
         (["verify", MODEL, "--steps", "0"], "--steps must be"),
     ],
 )
