@@ -25,12 +25,25 @@ from niwaki.passes.functions import find_function
 from niwaki.passes.fuse import FusePass
 from niwaki.passes.instrument import PassRunner
 from niwaki.passes.lower_to_plan import lower
+from niwaki.passes.micro_batch import MicroBatchPass
+from niwaki.passes.recompute import RecomputePass, recompute
 from niwaki.passes.schedule import SchedulePass, schedule
 from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
 from niwaki.passes.set_batch import SetBatchPass
+from niwaki.passes.split_batch import SplitBatchPass
 
 BATCH_NORMS = ("as_is", "fold")
 """What may become of batch norms: as the model states them, or frozen ones folded into weights."""
+
+
+@dataclass(frozen=True)
+class Techniques:
+    """What a step does to need less memory."""
+
+    micro_batches: int = 1
+    """Equal parts of the batch that run one after the other."""
+    recompute_bytes: int | None = None
+    """Bytes of the arena that recomputation aims at; None: everything is kept."""
 
 
 def compile_program(
@@ -40,25 +53,30 @@ def compile_program(
     batch: int | None = None,
     batch_norm: str = "as_is",
     instrument: PassRunner | None = None,
+    techniques: Techniques | None = None,
 ) -> Lowered:
     """Kernels, plans and memory images of @train_step, @infer and @evaluate.
 
     `program` is as a frontend delivers it, and stays as it is. `batch`: samples per step (None:
     the model's). `instrument` applies the passes before `lower-to-plan`, which is no longer about
-    tensors.
+    tensors. `techniques`: what saves memory at the price of time (None: nothing).
 
     Raises UsageError if an argument does not fit the model, UnsupportedOpsError if an operation
     has no kernel.
     """
     program = program.clone()
     runner = PassRunner() if instrument is None else instrument
-    passes = training_pipeline(options, target, batch, batch_norm)
+    passes = training_pipeline(options, target, batch, batch_norm, techniques)
     runner.run(NiwakiContext(program.weights), program.module, passes)
     return lower(program, target)
 
 
 def training_pipeline(
-    options: TrainingOptions, target: Target, batch: int | None = None, batch_norm: str = "as_is"
+    options: TrainingOptions,
+    target: Target,
+    batch: int | None = None,
+    batch_norm: str = "as_is",
+    techniques: Techniques | None = None,
 ) -> tuple[ModulePass, ...]:
     """Every pass from @forward to scheduled training, inference and evaluation.
 
@@ -68,13 +86,17 @@ def training_pipeline(
         raise UsageError(f"unknown batch_norm '{batch_norm}': use {' or '.join(BATCH_NORMS)}")
     set_batch = () if batch is None else (SetBatchPass(batch),)
     fold = (FoldBatchNormPass(),) if batch_norm == "fold" else ()
+    techniques = Techniques() if techniques is None else techniques
+    split, budget = techniques.micro_batches > 1, techniques.recompute_bytes
     return (
         *set_batch,
         CanonicalizePass(),
         *fold,
         BuildTrainingPass(options.loss),
+        *((SplitBatchPass(techniques.micro_batches),) if split else ()),
         _SelectScheme(options.scheme),
         _autodiff(options.optimizer),
+        *((MicroBatchPass(techniques.micro_batches),) if split else ()),
         ExpandUpdatesPass(),
         DecomposePass(),
         CanonicalizePass(),
@@ -82,6 +104,7 @@ def training_pipeline(
         CsePass(),
         DcePass(),
         FusePass(),
+        *(() if budget is None else (_RecomputeFor(target, budget),)),
         _ScheduleFor(target),
     )
 
@@ -131,3 +154,18 @@ class _ScheduleFor(ModulePass):
 
     def __str__(self) -> str:
         return str(SchedulePass(target=self.target.name))
+
+
+@dataclass(frozen=True)
+class _RecomputeFor(ModulePass):
+    """`recompute` for a target that need not be in the table."""
+
+    name = RecomputePass.name
+    target: Target
+    budget: int
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        recompute(op, self.target, self.budget)
+
+    def __str__(self) -> str:
+        return str(RecomputePass(self.budget, self.target.name))

@@ -45,7 +45,12 @@ class SetBatchPass(ModulePass):
             raise UsageError(f"the batch must be at least 1, got {self.batch}")
         for function in op.body.block.ops:
             if isinstance(function, FuncOp) and function.sym_name.data == "forward":
-                _Rebatch(_old_batch(function), self.batch).run(function)
+                rebatch(function, _old_batch(function), self.batch)
+
+
+def rebatch(function: FuncOp, old: int, new: int) -> None:
+    """Dimension 0 of every argument that is no scalar becomes `new`; raises as SetBatchPass."""
+    _Rebatch(old, new).run(function)
 
 
 def _old_batch(function: FuncOp) -> int:
@@ -72,7 +77,7 @@ class _Rebatch:
         if self.old == self.new:
             return
         block = function.body.block
-        for argument in list(block.args):
+        for argument in [a for a in block.args if shape_of(a)]:
             self._retype(argument, tensor((self.new, *shape_of(argument)[1:]), _element(argument)))
         self._rebatch_block(block)
         function.update_function_type()
@@ -184,7 +189,7 @@ def _anything(op: TensorOp, batched: set[SSAValue]) -> None:
 _CHECKS: tuple[tuple[type[TensorOp] | tuple[type[TensorOp], ...], _Check], ...] = (
     (nn.Elementwise, _elementwise),
     ((nn.Conv2dOp, nn.MaxPool2dOp, nn.AvgPool2dOp), _only_first),
-    ((nn.BatchNormOp, nn.DropoutOp, nn.OneHotOp), _only_first),
+    ((nn.BatchNormOp, nn.DropoutOp, nn.RandomMaskOp, nn.OneHotOp), _only_first),
     (nn.MatmulOp, _matmul),
     ((nn.Reduction, nn.ConcatOp, nn.SoftmaxOp, nn.LogSoftmaxOp), _not_axis_0),
     (nn.TransposeOp, _transpose),

@@ -31,10 +31,12 @@ _CLASSES = {
     "fold-batch-norm": "FoldBatchNormPass",
     "fuse": "FusePass",
     "lower-to-plan": "LowerToPlanPass",
+    "micro-batch": "MicroBatchPass",
     "recompute": "RecomputePass",
     "schedule": "SchedulePass",
     "select-updates": "SelectUpdatesPass",
     "set-batch": "SetBatchPass",
+    "split-batch": "SplitBatchPass",
     "tile-rows": "TileRowsPass",
 }
 
