@@ -14,11 +14,13 @@ from niwaki.printable import printable
 from niwaki.tools.report.contents import CallRow, EntryReport
 from niwaki.tools.report.drawing import Canvas, Group, groups, levels, shortened, unit_of
 
-HEIGHT = 680
+HEIGHT = 700
 """Pixels."""
 _CANVAS = Canvas(width=1000, height=380, character=6.5)
 _MOST_OUTLINED = 1500
 """Buffers; an outline would hide more than these behind itself."""
+_MOST_NAMED = 300
+"""Buffers with a name in their rectangle."""
 _LONGEST = 90
 """Characters of a name under the pointer."""
 
@@ -43,10 +45,9 @@ def figure_of(report: EntryReport) -> dict[str, Any]:
     figure: Any = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.05
     )
+    named = _named(entry)
     for group in groups(entry):
-        figure.add_trace(_bars(entry, group, scale), row=1, col=1)
-    for group in groups(entry):
-        figure.add_trace(_captions(entry, group, scale), row=1, col=1)
+        figure.add_trace(_bars(entry, group, named, scale), row=1, col=1)
     figure.add_trace(_live(report.calls, scale), row=2, col=1)
     _add_levels(figure, entry, scale)
     if report.calls:
@@ -64,8 +65,9 @@ def figure_of(report: EntryReport) -> dict[str, Any]:
         height=HEIGHT,
         barmode="overlay",
         hovermode="closest",
-        legend={"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"},
-        margin={"l": 70, "r": 16, "t": 84, "b": 50},
+        uniformtext={"minsize": 11, "mode": "hide"},
+        legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"},
+        margin={"l": 70, "r": 16, "t": 56, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hoverlabel={"align": "left"},
@@ -74,7 +76,7 @@ def figure_of(report: EntryReport) -> dict[str, Any]:
     return json.loads(figure.to_json())
 
 
-def _bars(entry: EntryPoint, group: Group, scale: int) -> Any:
+def _bars(entry: EntryPoint, group: Group, named: set[Buffer], scale: int) -> Any:
     buffers = group.buffers
     outline = 0.6 if len(entry.buffers) <= _MOST_OUTLINED else 0
     return plotly.Bar(
@@ -85,11 +87,21 @@ def _bars(entry: EntryPoint, group: Group, scale: int) -> Any:
         y=np.array([b.bytes / scale for b in buffers]),
         customdata=[_buffer_data(entry, b) for b in buffers],
         hovertemplate=_BUFFER_HOVER,
+        text=[_caption(entry, b) if b in named else "" for b in buffers],
+        textposition="inside",
+        insidetextanchor="middle",
+        textangle=0,
+        textfont={"size": 11, "color": group.text_colour},
         marker={
             "color": group.colour,
             "line": {"width": outline, "color": "rgba(255,255,255,0.7)"},
         },
     )
+
+
+def _caption(entry: EntryPoint, buffer: Buffer) -> str:
+    """What fits before zooming, or else the label: plotly shows it where it fits."""
+    return html.escape(_CANVAS.caption(entry, buffer) or shortened(printable(buffer.label), 40))
 
 
 def _buffer_data(entry: EntryPoint, b: Buffer) -> list[str | int]:
@@ -101,17 +113,10 @@ def _text(name: str) -> str:
     return html.escape(shortened(name, _LONGEST))
 
 
-def _captions(entry: EntryPoint, group: Group, scale: int) -> Any:
-    named = [(b, caption) for b in group.buffers if (caption := _CANVAS.caption(entry, b))]
-    return plotly.Scatter(
-        x=[(b.first + b.last + 1) / 2 for b, _ in named],
-        y=[(b.offset + b.bytes / 2) / scale for b, _ in named],
-        text=[html.escape(caption) for _, caption in named],
-        mode="text",
-        textfont={"size": 11, "color": group.text_colour},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+def _named(entry: EntryPoint) -> set[Buffer]:
+    """The buffers that have a name in their rectangle, where it fits."""
+    area = [(-b.bytes * (b.last + 1 - b.first), number) for number, b in enumerate(entry.buffers)]
+    return {entry.buffers[number] for _, number in sorted(area)[:_MOST_NAMED]}
 
 
 def _live(calls: tuple[CallRow, ...], scale: int) -> Any:

@@ -99,7 +99,7 @@ function escaped(text) {
   return text.replace(/[&<>"']/g, (character) => entities[character]);
 }
 
-// Dims the buffers that do not match, hides captions; returns [number, bytes] of those that match.
+// Dims the buffers that do not match; returns [number, bytes] of those that do.
 async function highlight(figure, query) {
   const wanted = escaped(query);
   let count = 0, bytes = 0;
@@ -109,8 +109,8 @@ async function highlight(figure, query) {
       if (matches) { count += 1; bytes += size; }
       return matches ? 1 : 0.1;
     }));
-  const captions = figure.data.map((trace) => trace.mode === "text" && query ? 0 : 1);
-  await Plotly.restyle(figure, { "marker.opacity": opacities, opacity: captions });
+  figure.classList.toggle("dimmed", query !== "");
+  await Plotly.restyle(figure, { "marker.opacity": opacities });
   return [count, bytes];
 }
 
