@@ -6,15 +6,15 @@ from functools import partial
 from niwaki.backends.llvm.object import object_code
 from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import get_target, portable_c
+from niwaki.fitting import fit
 from niwaki.frontends.load import load
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import get_ints
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
-from niwaki.memory import check_limit
 from niwaki.parameters import Permutations
 from niwaki.passes.instrument import PassRunner, Timing
-from niwaki.passes.pipelines import compile_program
+from niwaki.passes.pipelines import Techniques, compile_program
 from niwaki.step import TrainingStep
 
 
@@ -36,8 +36,9 @@ def compile(
     `optimizer`: SGD (default, lr 0.01), Adam or AdamW. `update`: a Scheme, "full", "bias", "head",
     "last_layers(N)" or the path of a .toml scheme. `batch`: samples per step (None: the model's).
     `target`: "host" runs in this process; for the others see `niwaki.backends.targets`.
-    `memory_limit`: most bytes of arena and state. `batch_norm`: "as_is", or "fold" frozen ones
-    into the weights. `instrument`: watches the passes.
+    `memory_limit`: most bytes of arena and state; where the plan needs more, the one with the
+    fewest operations that fits, with micro-batches or recomputation. `batch_norm`: "as_is", or
+    "fold" frozen ones into the weights. `instrument`: watches the passes (without techniques).
 
     Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
     exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
@@ -55,9 +56,11 @@ def compile(
     watched = PassRunner() if instrument is None else instrument
     runner = PassRunner([*watched.observers, timing], watched.reproducer)
     lowered = compile_program(program, options, machine, batch, batch_norm, runner)
-    planned = time.perf_counter()
+    techniques, savings = Techniques(), None
     if memory_limit is not None:
-        check_limit(lowered, memory_limit)
+        attempt = partial(compile_program, program, options, machine, batch, batch_norm, None)
+        lowered, techniques, savings = fit(lowered, memory_limit, attempt)
+    planned = time.perf_counter()
     session = Session(lowered, object_code(lowered, machine)) if machine.jit else None
     passes = sum(seconds for _, seconds in timing.seconds)
     return TrainingStep(
@@ -68,7 +71,13 @@ def compile(
         permutations=_permutations(program),
         session=session,
         lower_portable=partial(
-            compile_program, program, options, portable_c(machine), batch, batch_norm
+            compile_program,
+            program,
+            options,
+            portable_c(machine),
+            batch,
+            batch_norm,
+            techniques=techniques,
         ),
         compile_seconds={
             "load": loaded - start,
@@ -76,6 +85,7 @@ def compile(
             "lower": planned - loaded - passes,
             "code": time.perf_counter() - planned,
         },
+        savings=savings,
     )
 
 

@@ -14,6 +14,18 @@ _LOCATION = re.compile(
 
 
 @dataclass(frozen=True)
+class Savings:
+    """What was done to keep a memory limit."""
+
+    techniques: tuple[str, ...]
+    """As in "4 micro-batches", "recomputation"."""
+    bytes: int
+    """Bytes of arena and state less than without."""
+    extra_flops: float
+    """Additional floating-point operations of a step, in per cent."""
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes of each kind of memory."""
 
@@ -26,9 +38,11 @@ class Memory:
     constant_bytes: int
     """Frozen weights."""
     entries: tuple[EntryPoint, ...]
+    savings: Savings | None = None
+    """What was done to keep the memory limit; None if nothing was needed."""
 
     @classmethod
-    def of(cls, lowered: Lowered) -> "Memory":
+    def of(cls, lowered: Lowered, savings: Savings | None = None) -> "Memory":
         """The memory of `lowered`."""
         entries = tuple(lowered.entries.values())
         return cls(
@@ -37,6 +51,7 @@ class Memory:
             state_bytes=len(lowered.state_image),
             constant_bytes=len(lowered.constants_image),
             entries=entries,
+            savings=savings,
         )
 
     def table(self) -> str:
@@ -52,6 +67,11 @@ class Memory:
             f"{'state':<14}{self.state_bytes:>12,}",
             f"{'constants':<14}{self.constant_bytes:>12,}",
         ]
+        if self.savings is not None:
+            lines.append(
+                f"{' and '.join(self.savings.techniques)} saved {self.savings.bytes:,} bytes "
+                f"for {self.savings.extra_flops:.2f} % more operations"
+            )
         for entry in self.entries:
             lines.append(f"largest at the peak of {entry.name}, in bytes:")
             lines += [f"  {describe(entry, buffer)}" for buffer in largest_at_peak(entry, 5)]
@@ -109,16 +129,45 @@ def describe(entry: EntryPoint, buffer: Buffer) -> str:
     return f"{buffer.bytes:>12,}  {printable(buffer.label)}, {place(entry, buffer)}"
 
 
-def check_limit(lowered: Lowered, limit: int) -> None:
-    """Raises DoesNotFitError if arena and state together exceed `limit` bytes."""
-    need = lowered.arena_bytes + len(lowered.state_image)
+def bytes_needed(lowered: Lowered) -> int:
+    """Bytes of RAM: arena and state."""
+    return lowered.arena_bytes + len(lowered.state_image)
+
+
+def check_limit(lowered: Lowered, limit: int, tried: bool = False, refusal: str = "") -> None:
+    """Raises DoesNotFitError if arena and state together exceed `limit` bytes.
+
+    `tried`: `lowered` is the smallest of several plans; `refusal`: why the batch was not split.
+    """
+    need = bytes_needed(lowered)
     if need <= limit:
         return
     entry = max(lowered.entries.values(), key=lambda e: e.arena_bytes)
     peak = "\n".join(f"  {describe(entry, buffer)}" for buffer in largest_at_peak(entry, 3))
-    raise DoesNotFitError(
+    lines = [
         f"the step needs {need:,} bytes of RAM ({lowered.arena_bytes:,} arena, "
-        f"{len(lowered.state_image):,} state), the limit is {limit:,}.\n"
-        f"The largest buffers at the peak of {entry.name}, in bytes:\n{peak}\n"
-        "Update fewer layers, use a smaller batch, or an optimizer with less state."
-    )
+        f"{len(lowered.state_image):,} state), the limit is {limit:,}.",
+        *(["That is the least that recomputation and micro-batches reach."] if tried else []),
+        *([f"No micro-batches: {refusal}."] if refusal else []),
+        f"The largest buffers at the peak of {entry.name}, in bytes:\n{peak}",
+        *_freezing(lowered, need - limit),
+        "Update fewer layers, use a smaller batch, or an optimizer with less state.",
+    ]
+    raise DoesNotFitError("\n".join(lines))
+
+
+def _freezing(lowered: Lowered, excess: int) -> list[str]:
+    """Up to which layer to freeze so that the activations kept for it free `excess` bytes."""
+    entry = lowered.entries.get("train_step")
+    if entry is None or entry.arena_bytes < lowered.arena_bytes:
+        return []
+    live = live_bytes(entry)
+    peak = live.index(max(live))
+    kept = [b for b in entry.buffers if b.first < peak < b.last]
+    freed = 0
+    for buffer in sorted(kept, key=lambda b: b.first):
+        freed += buffer.bytes
+        if freed >= excess:
+            where = f"{printable(buffer.label)}, {place(entry, buffer)}"
+            return [f"Freezing the layers up to {where} frees about {freed:,} bytes there."]
+    return []

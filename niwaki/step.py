@@ -15,7 +15,7 @@ from niwaki.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.weights import Array
-from niwaki.memory import Memory
+from niwaki.memory import Memory, Savings
 from niwaki.parameters import Parameters, Permutations
 
 
@@ -36,11 +36,12 @@ class TrainingStep:
         session: Session | None,
         lower_portable: Callable[[], Lowered],
         compile_seconds: Mapping[str, float],
+        savings: Savings | None = None,
     ) -> None:
         self.lowered = lowered
         """The plan and the kernels."""
         self.target = target
-        self.memory = Memory.of(lowered)
+        self.memory = Memory.of(lowered, savings)
         self.compile_seconds = compile_seconds
         """Wall-clock seconds of each phase of compilation."""
         self.lr = lr

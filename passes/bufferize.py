@@ -244,8 +244,8 @@ class _Bufferizer:
         if isinstance(op, nn.ConcatOp):
             joined = type_of(op.y)
             whole = self.joined.get(op) or _scratch(joined, op.y.name_hint or kind_of(op))
-            part = _part(op, use.index, whole)
-            return part if self._is_row(part) else None
+            parts = [_part(op, number, whole) for number in range(len(op.xs))]
+            return parts[use.index] if all(self._is_row(part) for part in parts) else None
         assert isinstance(op, train.AssignOp)
         box = self._assigned(op)
         if not through_reshape:

@@ -1,5 +1,6 @@
-"""`micro-batch`: repeats a training step of a part of the batch, and adds the gradients up."""
+"""`micro-batch`: repeats the work on a part of the batch, and puts the results together."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -12,7 +13,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import i32, shape_of, tensor, type_of
-from niwaki.passes.functions import find_function
+from niwaki.passes.functions import functions
 from niwaki.passes.training_mode import STEP_COUNTER
 
 _ONCE = (*train.WRITES, train.ClipByNormOp, ReturnOp)
@@ -21,11 +22,11 @@ _ONCE = (*train.WRITES, train.ClipByNormOp, ReturnOp)
 
 @dataclass(frozen=True)
 class MicroBatchPass(ModulePass):
-    """@train_step takes `count` times its batch: forward and backward run once for each part.
+    """Every function takes `count` times its batch, and runs once for each part.
 
-    Between `autodiff` and `expand-updates`. Losses and gradients are means over samples, so those
-    of the whole batch are the means of the parts'. The update runs once. Each part drops other
-    elements in dropout.
+    Between `autodiff` and `expand-updates`, after `split-batch`. Losses and gradients are means
+    over samples, so those of the whole batch are the means of the parts'; counts are added, other
+    results joined. The update runs once. Each part drops other elements in dropout.
 
     The parts follow each other in one block instead of a loop: a plan is a list of calls, and
     equal operations share their kernels, so that only the calls repeat. The last part makes the
@@ -38,8 +39,7 @@ class MicroBatchPass(ModulePass):
     count: int
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        function = find_function(op, "train_step", "run build-training first")
-        if self.count > 1:
+        for function in functions(op):
             _MicroBatch(function, self.count).run()
 
 
@@ -48,13 +48,22 @@ class _MicroBatch:
         self.function = function
         self.block: Block = function.body.block
         self.count = count
+        self.added: dict[SSAValue, None] = {}
+        """What is summed over the parts, as the last part makes it."""
         self.sums: dict[SSAValue, SSAValue] = {}
-        """Gradient (or loss) of the last part -> sum over the parts so far."""
+        """Gradient, loss or count of the last part -> sum over the parts so far."""
+        self.rows: dict[SSAValue, list[SSAValue]] = {}
+        """Output of the last part -> those of all parts so far."""
 
     def run(self) -> None:
         """Rewrites the function."""
         part = _depends_on_batch(self.block)
-        totals = {v: None for v in _seen_once(self.block) if v.owner in part}
+        for value in _added(self.block):
+            if value.owner in part:
+                self.added[value] = None
+        for value in _joined(self.block):
+            if value.owner in part:
+                self.rows[value] = []
         shared = [op for op in self.block.ops if op not in part and not isinstance(op, _ONCE)]
         _move_to_start(self.block, shared)
         arguments = self._widen_arguments()
@@ -64,9 +73,9 @@ class _MicroBatch:
             b = Builder.before(first)
             local = self._slices(b, arguments, number)
             if number == self.count - 1:
-                self._last_part(part, totals, local, number)
+                self._last_part(part, local, number)
             else:
-                self._early_part(b, part, totals, local, number)
+                self._early_part(b, part, local, number)
         self.function.update_function_type()
 
     def _widen_arguments(self) -> list[SSAValue]:
@@ -91,12 +100,7 @@ class _MicroBatch:
         return local
 
     def _early_part(
-        self,
-        b: Builder,
-        part: dict[Operation, None],
-        totals: dict[SSAValue, None],
-        local: dict[SSAValue, SSAValue],
-        number: int,
+        self, b: Builder, part: Iterable[Operation], local: dict[SSAValue, SSAValue], number: int
     ) -> None:
         for op in part:
             b.location = op.location
@@ -107,26 +111,36 @@ class _MicroBatch:
             local.update(zip(op.results, copy.results, strict=True))
             _shift_counter(copy, number)
             for result in op.results:
-                if result in totals:
-                    gradient = local[result]
-                    before = self.sums.get(result)
-                    self.sums[result] = gradient if before is None else b.add(gradient, before)
+                self._collect(b, result, local[result])
+
+    def _collect(self, b: Builder, result: SSAValue, value: SSAValue) -> SSAValue | None:
+        """Takes `value` of one part to those of the parts before; None if nobody wants it."""
+        if result in self.rows:
+            self.rows[result].append(value)
+        if result not in self.added:
+            return None
+        before = self.sums.get(result)
+        self.sums[result] = value if before is None else b.add(value, before)
+        return self.sums[result]
 
     def _last_part(
-        self,
-        part: dict[Operation, None],
-        totals: dict[SSAValue, None],
-        local: dict[SSAValue, SSAValue],
-        number: int,
+        self, part: Iterable[Operation], local: dict[SSAValue, SSAValue], number: int
     ) -> None:
         for op in part:
             op.operands = [local.get(o, o) for o in op.operands]
             _shift_counter(op, number)
+            b = Builder(InsertPoint.after(op), op.location)
             for result in op.results:
-                if result in totals:
-                    b = Builder(InsertPoint.after(op), op.location)
-                    mean = b.scale(b.add(result, self.sums[result]), 1.0 / self.count)
-                    result.replace_uses_with_if(mean, lambda use: isinstance(use.operation, _ONCE))
+                total = self._collect(b, result, result)
+                if total is not None:
+                    _replace_once(result, self._mean(b, total))
+        for result, parts in self.rows.items():
+            assert self.block.last_op is not None
+            _replace_once(result, Builder.before(self.block.last_op).concat(parts, 0))
+
+    def _mean(self, b: Builder, total: SSAValue) -> SSAValue:
+        """Of what is a mean over samples; a count stays a sum."""
+        return total if type_of(total).element_type == i32 else b.scale(total, 1.0 / self.count)
 
     def _advance_counter(self) -> None:
         """The counter of steps counts the parts: each gets a number of its own."""
@@ -138,7 +152,7 @@ class _MicroBatch:
 
 def _depends_on_batch(block: Block) -> dict[Operation, None]:
     """What has to be computed for each part."""
-    dependent = {a for a in block.args if shape_of(a)}
+    dependent: set[SSAValue] = {a for a in block.args if shape_of(a)}
     part: dict[Operation, None] = {}
     for op in block.ops:
         if not isinstance(op, _ONCE) and any(o in dependent for o in op.operands):
@@ -147,18 +161,31 @@ def _depends_on_batch(block: Block) -> dict[Operation, None]:
     return part
 
 
-def _seen_once(block: Block) -> list[SSAValue]:
-    """Gradients, and the loss."""
+def _added(block: Block) -> list[SSAValue]:
+    """Gradients, losses and counts: what the parts contribute to a sum."""
     values: list[SSAValue] = []
     for op in block.ops:
         match op:
             case train.SgdOp() | train.AdamOp():
                 values.append(op.gradient)
-            case train.ClipByNormOp() | ReturnOp():
+            case train.ClipByNormOp():
                 values += op.operands
+            case ReturnOp():
+                values += [v for v in op.operands if not shape_of(v)]
             case _:
                 pass
     return values
+
+
+def _joined(block: Block) -> list[SSAValue]:
+    """Outputs with a row for each sample."""
+    assert block.last_op is not None
+    return [v for v in block.last_op.operands if shape_of(v)]
+
+
+def _replace_once(result: SSAValue, new: SSAValue) -> None:
+    """Lets what sees the whole batch read `new`."""
+    result.replace_uses_with_if(new, lambda use: isinstance(use.operation, _ONCE))
 
 
 def _move_to_start(block: Block, ops: list[Operation]) -> None:

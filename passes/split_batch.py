@@ -1,4 +1,4 @@
-"""`split-batch`: lets @train_step work on one of several equal parts of its batch."""
+"""`split-batch`: lets every function work on one of several equal parts of its batch."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from xdsl.passes import ModulePass
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
 from niwaki.ir.errors import UsageError
-from niwaki.passes.functions import find_function
+from niwaki.passes.functions import find_function, functions
 from niwaki.passes.set_batch import rebatch
 
 _MEANS = (nn.CrossEntropyOp, nn.MseOp, nn.BceWithLogitsOp)
@@ -19,7 +19,7 @@ _MEANS = (nn.CrossEntropyOp, nn.MseOp, nn.BceWithLogitsOp)
 
 @dataclass(frozen=True)
 class SplitBatchPass(ModulePass):
-    """The batch of @train_step is divided by `count`; `micro-batch` repeats the part later.
+    """All batches are divided by `count`; `micro-batch` repeats the part later.
 
     Raises UsageError where the parts together would not give the result of the whole batch.
     """
@@ -29,12 +29,14 @@ class SplitBatchPass(ModulePass):
     count: int
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        function = find_function(op, "train_step", "run build-training first")
-        batch = batch_of(function)
-        if self.count < 1 or batch % self.count:
-            raise UsageError(f"a batch of {batch} cannot be split into {self.count} equal parts")
-        _check_parts_add_up(function)
-        rebatch(function, batch, batch // self.count)
+        _check_parts_add_up(find_function(op, "train_step", "run build-training first"))
+        for function in functions(op):
+            batch = batch_of(function)
+            if self.count < 1 or batch % self.count:
+                raise UsageError(
+                    f"a batch of {batch} cannot be split into {self.count} equal parts"
+                )
+            rebatch(function, batch, batch // self.count)
 
 
 def batch_of(function: FuncOp) -> int:
