@@ -1,0 +1,79 @@
+"""Micro-batches give what the whole batch gives."""
+
+import numpy as np
+import pytest
+
+from niwaki.ir.builder import ProgramBuilder
+from niwaki.ir.errors import UsageError
+from niwaki.ir.program import Program
+from niwaki.ir.training import SGD, Adam, Optimizer, TrainingOptions
+from niwaki.passes.pipelines import Techniques, compile_program
+from tests.compiled import HOST, Compiled
+from tests.networks import lenet, resnet18
+
+X = np.random.default_rng(0).standard_normal((4, 16, 16, 1)).astype(np.float32)
+Y = np.array([1, 7, 0, 3], np.int32)
+
+
+def _compiled(
+    program: Program, optimizer: Optimizer, count: int, loss: str = "cross_entropy"
+) -> Compiled:
+    options = TrainingOptions(loss, optimizer)
+    return Compiled(compile_program(program, options, HOST, techniques=Techniques(count)))
+
+
+@pytest.mark.parametrize(
+    "optimizer", [SGD(0.1, momentum=0.9, clip_norm=0.5), Adam(0.01)], ids=["sgd", "adam"]
+)
+@pytest.mark.parametrize("count", [2, 4])
+def test_equal_to_the_whole_batch(optimizer: Optimizer, count: int) -> None:
+    whole, parts = (_compiled(lenet(4, 16), optimizer, n) for n in (1, count))
+    inputs = [X, Y, np.float32(optimizer.lr)]
+    for entry, arrays in (("evaluate", [X, Y]), ("infer", [X]), ("train_step", inputs)):
+        for a, b in zip(whole.run(entry, arrays), parts.run(entry, arrays), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    expected = whole.state()
+    for name, value in parts.state().items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def _dropout() -> Program:
+    b = ProgramBuilder()
+    x = b.input((4, 64))
+    w = b.weight("w", np.eye(64, dtype=np.float32))
+    return b.finish(b.dropout(b.matmul(x, w), 0.5, seed=3))
+
+
+def test_every_part_drops_other_elements() -> None:
+    step = _compiled(_dropout(), SGD(0.0), 4, "mse")
+    ones, zeros = np.ones((4, 64), np.float32), np.zeros((4, 64), np.float32)
+    rows = np.stack(
+        [step.run("train_step", [ones * mask, zeros, np.float32(0)])[0] for mask in _rows()]
+    )
+    assert len(set(rows.tolist())) > 1
+    assert int(step.state()["niwaki.step"]) == 16
+
+
+def _rows() -> list[np.ndarray]:
+    return [np.eye(4, dtype=np.float32)[:, [i]] for i in range(4)]
+
+
+def test_batch_norm_in_training_mode_is_refused() -> None:
+    program = resnet18(4, 32, batch_norm="training", width=8)
+    with pytest.raises(UsageError, match="mean and variance of the whole batch"):
+        _compiled(program, SGD(0.1), 2)
+
+
+def test_parts_must_be_equal() -> None:
+    with pytest.raises(UsageError, match="batch of 4 cannot be split into 3 equal parts"):
+        _compiled(lenet(4, 16), SGD(0.1), 3)
+
+
+def test_a_loss_of_the_model_is_refused() -> None:
+    b = ProgramBuilder()
+    x = b.input((4, 3))
+    w = b.weight("w", np.ones((3, 3), np.float32))
+    square = b.matmul(x, w)
+    program = b.finish(b.reshape(b.reduce_sum(b.mul(square, square), [0, 1]), ()))
+    with pytest.raises(UsageError, match="loss is the model's own"):
+        _compiled(program, SGD(0.1), 2, "output")
