@@ -160,9 +160,9 @@ def test_memory(program: niwaki.Program, fresh: niwaki.TrainingStep) -> None:
 def test_memory_limit(program: niwaki.Program, fresh: niwaki.TrainingStep) -> None:
     memory = fresh.memory
     need = memory.arena_bytes + memory.state_bytes
-    _compile(program, memory_limit=need)
-    with pytest.raises(niwaki.DoesNotFitError, match=f"the limit is {need - 1:,}"):
-        _compile(program, memory_limit=need - 1)
+    assert _compile(program, memory_limit=need).memory.savings is None
+    with pytest.raises(niwaki.DoesNotFitError, match=f"the limit is {memory.state_bytes:,}"):
+        _compile(program, memory_limit=memory.state_bytes)
 
 
 def test_another_machine(program: niwaki.Program) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike, NDArray
 
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.errors import UsageError
@@ -31,10 +32,15 @@ def test_equal_to_the_whole_batch(optimizer: Optimizer, count: int) -> None:
     inputs = [X, Y, np.float32(optimizer.lr)]
     for entry, arrays in (("evaluate", [X, Y]), ("infer", [X]), ("train_step", inputs)):
         for a, b in zip(whole.run(entry, arrays), parts.run(entry, arrays), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+            _check_close(a, b, entry)
     expected = whole.state()
     for name, value in parts.state().items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+        _check_close(value, expected[name], name)
+
+
+def _check_close(actual: ArrayLike, expected: ArrayLike, name: str) -> None:
+    a, b = (np.asarray(x, np.float64) for x in (actual, expected))
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def _dropout() -> Program:
@@ -54,7 +60,7 @@ def test_every_part_drops_other_elements() -> None:
     assert int(step.state()["niwaki.step"]) == 16
 
 
-def _rows() -> list[np.ndarray]:
+def _rows() -> list[NDArray[np.float32]]:
     return [np.eye(4, dtype=np.float32)[:, [i]] for i in range(4)]
 
 

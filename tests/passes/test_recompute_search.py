@@ -1,5 +1,8 @@
 """Recomputation on plain data: valid runs, budgets met, near the exact optimum."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import pytest
 
@@ -15,14 +18,16 @@ from tests.recompute_problems import (
     training_chain,
 )
 
-MAKERS = [random_chain, random_graph]
+Maker: TypeAlias = Callable[[np.random.Generator, int], RecomputeProblem]
+
+MAKERS: list[Maker] = [random_chain, random_graph]
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_near_the_optimum_of_exhaustive_search(make) -> None:  # type: ignore[no-untyped-def]
+def test_near_the_optimum_of_exhaustive_search(make: Maker) -> None:
     ratios: list[float] = []
     for seed in range(8):
-        problem: RecomputeProblem = make(np.random.default_rng(seed), 5)
+        problem = make(np.random.default_rng(seed), 5)
         order = source_order(problem)
         least, peak = least_budget(problem), Trace(problem, order).peak
         for budget in {least, (least + peak) // 2, (least + 3 * peak) // 4}:
@@ -38,9 +43,9 @@ def test_near_the_optimum_of_exhaustive_search(make) -> None:  # type: ignore[no
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_runs_are_valid_and_never_above_the_peak(make) -> None:  # type: ignore[no-untyped-def]
+def test_runs_are_valid_and_never_above_the_peak(make: Maker) -> None:
     for seed in range(10):
-        problem: RecomputeProblem = make(np.random.default_rng(seed), 12)
+        problem = make(np.random.default_rng(seed), 12)
         order = source_order(problem)
         base = Trace(problem, order)
         assert base.peak == live_bytes(problem.schedule, order).peak
