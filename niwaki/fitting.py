@@ -1,6 +1,7 @@
 """Makes a step fit a memory limit at the least cost in time."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 from niwaki.ir.errors import UsageError
@@ -9,7 +10,7 @@ from niwaki.memory import Savings, bytes_needed, check_limit
 from niwaki.passes.pipelines import Techniques
 
 ATTEMPTS = 3
-"""Times that recomputation is tried, aiming lower where the plan came out above its aim."""
+"""Times that a technique is tried, aiming lower where the plan came out above its aim."""
 
 
 Lower: TypeAlias = Callable[[Techniques], Lowered]
@@ -37,7 +38,11 @@ def fit(plain: Lowered, limit: int, lower: Lower) -> tuple[Lowered, Techniques, 
         plans.append((split, Techniques(count)))
         if bytes_needed(split) <= limit:
             break
-        plans += _recomputing(split, count, limit, lower)
+        for make in (_rows, _recomputed, _both):
+            found = list(_aiming(split, limit, partial(make, count), lower))
+            plans += found
+            if make is not _rows and any(bytes_needed(plan) <= limit for plan, _ in found):
+                break
     fitting = [plan for plan in plans if bytes_needed(plan[0]) <= limit]
     if not fitting:
         smallest, _ = min(plans, key=lambda plan: bytes_needed(plan[0]))
@@ -46,26 +51,44 @@ def fit(plain: Lowered, limit: int, lower: Lower) -> tuple[Lowered, Techniques, 
     return lowered, techniques, _savings(plain, lowered, techniques)
 
 
-def _recomputing(split: Lowered, count: int, limit: int, lower: Lower) -> Iterator[_Plan]:
-    """Plans that recompute; the last one fits if one does."""
+def _rows(count: int, aim: int) -> Techniques:
+    return Techniques(count, row_bytes=aim)
+
+
+def _recomputed(count: int, aim: int) -> Techniques:
+    return Techniques(count, recompute_bytes=aim)
+
+
+def _both(count: int, aim: int) -> Techniques:
+    return Techniques(count, aim, aim)
+
+
+def _aiming(
+    split: Lowered, limit: int, make: Callable[[int], Techniques], lower: Lower
+) -> Iterator[_Plan]:
+    """Plans that aim at the limit, lower where one came out above it; the last one may fit."""
     allowed = limit - len(split.state_image)
     others = [e.arena_bytes for name, e in split.entries.items() if name != "train_step"]
-    if max(others, default=0) > allowed:
+    only_training = make(0).row_bytes is None
+    if allowed <= 0 or (only_training and max(others, default=0) > allowed):
         return
-    aim = allowed
+    aim, smallest = allowed, split.arena_bytes
     for _ in range(ATTEMPTS):
-        techniques = Techniques(count, aim)
+        techniques = make(aim)
         plan = lower(techniques)
         yield plan, techniques
-        if plan.arena_bytes <= allowed:
+        if plan.arena_bytes <= allowed or plan.arena_bytes >= smallest:
             return
-        aim -= plan.arena_bytes - allowed
+        smallest = plan.arena_bytes
+        aim = max(aim - (plan.arena_bytes - allowed), 0)
 
 
 def _savings(plain: Lowered, lowered: Lowered, techniques: Techniques) -> Savings:
     applied: list[str] = []
     if techniques.micro_batches > 1:
         applied.append(f"{techniques.micro_batches} micro-batches")
+    if techniques.row_bytes is not None:
+        applied.append("strips of rows")
     if techniques.recompute_bytes is not None:
         applied.append("recomputation")
     return Savings(

@@ -134,6 +134,9 @@ def bytes_needed(lowered: Lowered) -> int:
     return lowered.arena_bytes + len(lowered.state_image)
 
 
+_LEAST = "That is the least that strips of rows, recomputation and micro-batches reach."
+
+
 def check_limit(lowered: Lowered, limit: int, tried: bool = False, refusal: str = "") -> None:
     """Raises DoesNotFitError if arena and state together exceed `limit` bytes.
 
@@ -147,7 +150,7 @@ def check_limit(lowered: Lowered, limit: int, tried: bool = False, refusal: str 
     lines = [
         f"the step needs {need:,} bytes of RAM ({lowered.arena_bytes:,} arena, "
         f"{len(lowered.state_image):,} state), the limit is {limit:,}.",
-        *(["That is the least that recomputation and micro-batches reach."] if tried else []),
+        *([_LEAST] if tried else []),
         *([f"No micro-batches: {refusal}."] if refusal else []),
         f"The largest buffers at the peak of {entry.name}, in bytes:\n{peak}",
         *_freezing(lowered, need - limit),

@@ -31,6 +31,7 @@ from niwaki.passes.schedule import SchedulePass, schedule
 from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
 from niwaki.passes.set_batch import SetBatchPass
 from niwaki.passes.split_batch import SplitBatchPass
+from niwaki.passes.tile_rows import TileRowsPass
 
 BATCH_NORMS = ("as_is", "fold")
 """What may become of batch norms: as the model states them, or frozen ones folded into weights."""
@@ -44,6 +45,8 @@ class Techniques:
     """Equal parts of the batch that run one after the other."""
     recompute_bytes: int | None = None
     """Bytes of the arena that recomputation aims at; None: everything is kept."""
+    row_bytes: int | None = None
+    """Bytes live at once that execution by strips of rows aims at; None: whole tensors."""
 
 
 def compile_program(
@@ -88,6 +91,7 @@ def training_pipeline(
     fold = (FoldBatchNormPass(),) if batch_norm == "fold" else ()
     techniques = Techniques() if techniques is None else techniques
     split, budget = techniques.micro_batches > 1, techniques.recompute_bytes
+    rows = techniques.row_bytes
     return (
         *set_batch,
         CanonicalizePass(),
@@ -103,6 +107,7 @@ def training_pipeline(
         ConstantFoldPass(),
         CsePass(),
         DcePass(),
+        *(() if rows is None else (TileRowsPass(rows),)),
         FusePass(),
         *(() if budget is None else (_RecomputeFor(target, budget),)),
         _ScheduleFor(target),

@@ -38,7 +38,7 @@ def test_the_error_says_what_helps() -> None:
         niwaki.compile(program, target="cortex-m7", memory_limit=limit)
     text = str(failure.value)
     assert f"the limit is {limit:,}" in text
-    assert "the least that recomputation and micro-batches reach" in text
+    assert "the least that strips of rows, recomputation and micro-batches reach" in text
     assert "No micro-batches: the batch norm at" in text
     assert "The largest buffers at the peak of train_step" in text
     assert "Freezing the layers up to" in text
