@@ -1,6 +1,7 @@
 """niwaki: compiles, trains, reports and verifies models from the command line."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -69,8 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"niwaki: internal error: {line} (--traceback shows where)", file=sys.stderr)
         return INTERNAL_ERROR
-    print(result.json(args.command) if args.json else result.text)
+    _print(result.json(args.command) if args.json else result.text)
     return 0
+
+
+def _print(text: str) -> None:
+    """Prints to a reader that may leave early, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What Python itself still flushes at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every command of `niwaki`, in-process: what it prints, what it writes, how it fails."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -312,3 +313,10 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     monkeypatch.setattr(compile_command, "run", interrupted)
     assert run("compile", MODEL, "-o", "out") == 130
     assert capsys.readouterr().err == "niwaki: interrupted\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m niwaki.tools.driver ops --json | head -c 10"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("{")
+    assert done.stderr == ""
