@@ -7,7 +7,7 @@ one and the SGD updates come last.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from niwaki.passes.arena import align
+from niwaki.passes.arena_problem import align
 from niwaki.passes.schedule_problem import Node, ScheduleProblem
 
 FLOAT = 4

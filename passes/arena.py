@@ -1,59 +1,57 @@
-"""The plan problem as plain data: buffers with lifetimes, and their offsets in one arena."""
+"""Plans of an arena: greedy ones first, and a search where they miss the bound."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem, loads, plan_at
+from niwaki.passes.arena_search import SearchResult, search_arena
 
-@dataclass(frozen=True)
-class ArenaBuffer:
-    """`size` bytes, rounded up to whole multiples of `alignment`, live during [start, end)."""
+Solver: TypeAlias = Callable[[ArenaProblem, int, int], SearchResult]
+"""Looks for a plan of a problem within a capacity, with so many nodes."""
 
-    size: int
-    start: int
-    end: int
-    alignment: int = 1
-    pinned: int | None = None
-    """A fixed offset; None: the planner's choice."""
+_NODES = 10_000
+"""Of the search in `plan_arena`: a third of a second for hundreds of buffers."""
 
-    @property
-    def occupied(self) -> int:
-        """The size with its padding."""
-        return align(self.size, self.alignment)
-
-
-@dataclass(frozen=True)
-class ArenaProblem:
-    """Buffers to place so that no two overlap in both time and bytes."""
-
-    buffers: tuple[ArenaBuffer, ...]
-
-    @property
-    def bound(self) -> int:
-        """The most bytes that are live at one time: no arena can be smaller."""
-        return int(_loads(self.buffers).max(initial=0))
-
-
-@dataclass(frozen=True)
-class ArenaPlan:
-    """Byte offsets of the buffers of a problem, and the bytes that the arena needs."""
-
-    offsets: tuple[int, ...]
-    size: int
-
-
-class PlanError(Exception):
-    """A plan is wrong: a fault of the planner."""
-
-
-def align(value: int, alignment: int) -> int:
-    """The next multiple of `alignment`."""
-    return -(-value // alignment) * alignment
+_MOST_BUFFERS = 3_000
+"""More are left to the greedy plans: memory of the search is quadratic."""
 
 
 def plan_arena(problem: ArenaProblem) -> ArenaPlan:
+    """A plan that is never larger than greedy by size, and is mostly as small as the bound.
+
+    Deterministic: the effort is counted in nodes of the search, not in seconds.
+    """
+    greedy = plan_greedily(problem)
+    if len(problem.buffers) > _MOST_BUFFERS:
+        return greedy
+    return shrink(problem, greedy, problem.bound, _NODES, search_arena)
+
+
+def shrink(
+    problem: ArenaProblem, plan: ArenaPlan, target: int, nodes: int, solver: Solver
+) -> ArenaPlan:
+    """The smallest plan that `solver` finds, at most as large as `plan`, no smaller than `target`.
+
+    Three quarters of the nodes go into each attempt that is left: first for `target`, then between
+    the sizes that failed and the best plan.
+    """
+    capacity, failed = target, target - 1
+    while plan.size > max(failed + 1, target) and nodes:
+        share = nodes * 3 // 4 or nodes
+        result = solver(problem, capacity, share)
+        nodes -= max(result.nodes, 1)
+        if result.offsets is None:
+            failed = capacity
+        else:
+            plan = min(plan, plan_at(problem, result.offsets), key=lambda p: p.size)
+        capacity = (failed + plan.size) // 2
+    return plan
+
+
+def plan_greedily(problem: ArenaProblem) -> ArenaPlan:
     """The smallest of several greedy plans; never larger than greedy by size, best fit.
 
     Stops at the first plan that reaches the bound.
@@ -85,8 +83,7 @@ def greedy_plan(problem: ArenaProblem, order: Sequence[int], best_fit: bool) -> 
         offset = placer.find(buffer, best_fit) if buffer.pinned is None else buffer.pinned
         placer.place(buffer, offset)
         offsets[number] = offset
-    size = max((o + b.occupied for o, b in zip(offsets, problem.buffers, strict=True)), default=0)
-    return ArenaPlan(tuple(offsets), size)
+    return plan_at(problem, offsets)
 
 
 class _Placer:
@@ -146,16 +143,9 @@ def _orders(buffers: Sequence[ArenaBuffer]) -> list[list[int]]:
     return orders[:affordable]
 
 
-def _loads(buffers: Sequence[ArenaBuffer]) -> NDArray[np.int64]:
-    """Live bytes at each time."""
-    changes = np.zeros(max((b.end for b in buffers), default=0) + 1, np.int64)
-    for buffer in buffers:
-        changes[buffer.start] += buffer.occupied
-        changes[buffer.end] -= buffer.occupied
-    return np.cumsum(changes)
-
-
 def _peaks(buffers: Sequence[ArenaBuffer]) -> NDArray[np.int64]:
     """The highest load during each buffer's lifetime."""
-    loads = _loads(buffers)
-    return np.array([loads[b.start : b.end].max(initial=0) for b in buffers], np.int64)
+    times, load = loads(buffers)
+    first = np.searchsorted(times, [b.start for b in buffers])
+    last = np.searchsorted(times, [b.end for b in buffers])
+    return np.array([load[f:l].max(initial=0) for f, l in zip(first, last, strict=True)], np.int64)

@@ -24,7 +24,8 @@ from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
 from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port
 from niwaki.ir.program import Program
-from niwaki.passes.arena import ArenaBuffer, ArenaProblem, plan_arena
+from niwaki.passes.arena import plan_arena
+from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
 from niwaki.passes.bufferize import Call, MayOverwrite, bufferize, storage_readers
 from niwaki.passes.functions import functions
 from niwaki.passes.kernel_library import Kernel, KernelLibrary

@@ -13,7 +13,7 @@ from xdsl.passes import ModulePass
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.dialects import train
 from niwaki.ir.errors import UsageError
-from niwaki.passes.arena import align
+from niwaki.passes.arena_problem import align
 from niwaki.passes.bufferize import BufferProgram, Call, bufferize, storage_readers
 from niwaki.passes.exact_order import ExactOrder, exact_order
 from niwaki.passes.functions import functions

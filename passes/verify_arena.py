@@ -3,7 +3,7 @@
 from bisect import bisect_left, insort
 from itertools import pairwise
 
-from niwaki.passes.arena import ArenaBuffer, ArenaPlan, ArenaProblem, PlanError
+from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem, PlanError
 
 
 def verify_arena(problem: ArenaProblem, plan: ArenaPlan) -> None:

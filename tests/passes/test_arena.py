@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niwaki.passes.arena import ArenaBuffer, ArenaPlan, ArenaProblem, PlanError, plan_arena
+from niwaki.passes.arena import plan_arena
+from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem, PlanError
 from niwaki.passes.verify_arena import verify_arena
 
 SPECS = st.lists(
