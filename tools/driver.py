@@ -12,6 +12,7 @@ from niwaki.tools import (
     compile_command,
     doctor_command,
     ops_command,
+    plan_command,
     report_command,
     train_command,
     verify_command,
@@ -24,6 +25,7 @@ COMMANDS = (
     train_command,
     report_command,
     verify_command,
+    plan_command,
     ops_command,
     doctor_command,
 )
