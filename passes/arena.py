@@ -52,7 +52,10 @@ def shrink(
 
 
 def plan_greedily(problem: ArenaProblem) -> ArenaPlan:
-    """The smallest of several greedy plans; never larger than greedy by size, best fit.
+    """The smallest of several greedy plans.
+
+    Never larger than by size, whether each goes to the tightest gap or to the lowest, and whether
+    of equal sizes the longest life comes first or the earliest.
 
     Stops at the first plan that reaches the bound.
     """
@@ -130,6 +133,7 @@ def _orders(buffers: Sequence[ArenaBuffer]) -> list[list[int]]:
     peak = _peaks(buffers).astype(np.float64)
     keys = (
         (-size, -life),
+        (-size, start),
         (-size * life, start),
         (-peak, -size),
         (-life * size * peak, start),

@@ -45,7 +45,8 @@ def read_plan_file(path: Path) -> PlanFile:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: no plan problem")
-        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
+        reader = csv.reader(text, strict=True)
         lines = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot read {path}: {error}") from None

@@ -42,7 +42,7 @@ def first_fit_by_size(problem: ArenaProblem) -> int:
     return top
 
 
-@settings(max_examples=1500)
+@settings(max_examples=500)
 @given(SPECS)
 def test_plans_are_valid_and_no_larger_than_greedy_by_size(
     spec: list[tuple[int, int, int, int]],

@@ -107,7 +107,7 @@ def full_problem(seed: int, count: int) -> ArenaProblem:
     )
 
 
-@pytest.mark.parametrize("seed", (0, 1, 2, 3, 4, 10))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 10])
 def test_full_arenas(seed: int) -> None:
     """No byte is ever free, and no greedy plan comes near."""
     problem = full_problem(seed, 120)
