@@ -15,8 +15,8 @@ Solver: TypeAlias = Callable[[ArenaProblem, int, int], SearchResult]
 _NODES = 10_000
 """Of the search in `plan_arena`: a third of a second for hundreds of buffers."""
 
-_MOST_BUFFERS = 3_000
-"""More are left to the greedy plans: memory of the search is quadratic."""
+_WORK = 4_000_000
+"""Nodes times buffers, at most: a node of thousands of buffers takes long."""
 
 
 def plan_arena(problem: ArenaProblem) -> ArenaPlan:
@@ -25,9 +25,11 @@ def plan_arena(problem: ArenaProblem) -> ArenaPlan:
     Deterministic: the effort is counted in nodes of the search, not in seconds.
     """
     greedy = plan_greedily(problem)
-    if len(problem.buffers) > _MOST_BUFFERS:
-        return greedy
-    return shrink(problem, greedy, problem.bound, _NODES, search_arena)
+    count = len(problem.buffers)
+    nodes = min(_NODES, _WORK // max(count, 1))
+    if nodes < 2 * count:
+        return greedy  # Not even one dive would end.
+    return shrink(problem, greedy, problem.bound, nodes, search_arena)
 
 
 def shrink(
