@@ -13,7 +13,17 @@ from niwaki.tools.result import Result
 NAME = "doctor"
 HELP = "show versions and toolchains"
 
-PACKAGES = ("niwaki", "xdsl", "llvmlite", "numpy", "safetensors", "onnx", "plotly", "matplotlib")
+PACKAGES = (
+    "niwaki",
+    "xdsl",
+    "llvmlite",
+    "numpy",
+    "safetensors",
+    "onnx",
+    "plotly",
+    "matplotlib",
+    "ortools",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
