@@ -49,22 +49,26 @@ def _softmax(b: Builder, op: nn.SoftmaxOp) -> Sequence[SSAValue]:
     return [b.div(powers, b.reduce_sum(powers, axes))]
 
 
-def _log_softmax_of(b: Builder, x: SSAValue, axis: int) -> SSAValue:
+def _log_softmax_terms(b: Builder, x: SSAValue, axis: int) -> tuple[SSAValue, SSAValue]:
+    """Logits of which the largest is 0, and the logarithm of the sum of their exponentials."""
     shifted = b.sub(x, b.reduce_max(x, [axis]))
-    return b.sub(shifted, b.log(b.reduce_sum(b.exp(shifted), [axis])))
+    return shifted, b.log(b.reduce_sum(b.exp(shifted), [axis]))
 
 
 def _log_softmax(b: Builder, op: nn.LogSoftmaxOp) -> Sequence[SSAValue]:
-    return [_log_softmax_of(b, op.x, get_int(op.properties, "axis"))]
+    shifted, log_sum = _log_softmax_terms(b, op.x, get_int(op.properties, "axis"))
+    return [b.sub(shifted, log_sum)]
 
 
 def _cross_entropy(b: Builder, op: nn.CrossEntropyOp) -> Sequence[SSAValue]:
     rows, classes = shape_of(op.x)
     labels = len(shape_of(op.target)) == 1
     target = b.one_hot(op.target, classes, type_of(op.x).element_type) if labels else op.target
-    chosen = b.mul(target, _log_softmax_of(b, op.x, 1))
+    shifted, log_sum = _log_softmax_terms(b, op.x, 1)
+    # Negated before the sum: a loss of 0 is 0 then, and not -0.
+    chosen = b.mul(target, b.sub(log_sum, shifted))
     total = b.reshape(b.reduce_sum(chosen, [0, 1]), ())
-    return [b.mul(total, b.number(-1.0 / rows, total))]
+    return [b.scale(total, 1.0 / rows)]
 
 
 def _mse(b: Builder, op: nn.MseOp) -> Sequence[SSAValue]:

@@ -102,7 +102,7 @@ class CompositeFunctions(InterpreterFunctions):
             products = np.where(target[:, None] == np.arange(x.shape[1]), logs, 0)
         else:
             products = target * logs
-        return (-_mean_of_all(total(products, [1])),)
+        return (0 - _mean_of_all(total(products, [1])),)  # never -0
 
     @impl(nn.MseOp)
     def mse(self, interpreter: Interpreter, op: nn.MseOp, args: PythonValues) -> PythonValues:

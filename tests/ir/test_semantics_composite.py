@@ -114,6 +114,13 @@ def test_integer_cross_entropy_of_minus_infinity_logits_is_finite():
     np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_cross_entropy_of_zero_is_not_negative(classes: int):
+    certain = 200 * np.eye(1, classes, dtype=np.float32)
+    loss = evaluate(lambda b, *v: b.cross_entropy(*v), certain, np.array([0], np.int32))
+    assert (loss, np.signbit(loss)) == (0, False)
+
+
 def _mask(shape: tuple[int, ...], counter: int, rate: float, seed: int) -> np.ndarray:
     return evaluate(
         lambda b, like, step: b.one(nn.RandomMaskOp.make(like, step, rate=rate, seed=seed)),

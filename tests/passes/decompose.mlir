@@ -22,7 +22,7 @@ func.func @cross_entropy(%x: tensor<2x3xf32>, %t: tensor<2xi32>) -> tensor<f32> 
 // CHECK:      %[[CHOSEN:.*]] = nn.mul %[[ROWS]], %{{.*}}
 // CHECK-NEXT: %[[SUM:.*]] = nn.reduce_sum %[[CHOSEN]] {axes = array<i64: 0, 1>}
 // CHECK-NEXT: %[[SCALAR:.*]] = nn.reshape %[[SUM]]
-// CHECK-NEXT: %[[SHARE:.*]] = nn.constant {value = -5.000000e-01
+// CHECK-NEXT: %[[SHARE:.*]] = nn.constant {value = 5.000000e-01
 // CHECK-NEXT: nn.mul %[[SCALAR]], %[[SHARE]]
 
 // The variance is the mean of squared deviations, not a difference of means.
