@@ -43,7 +43,7 @@ class Compiled:
         return {e.name: storage_view(self.session.state, e).copy() for e in self.lowered.state}
 
 
-def scheduled(program: Program, order: str = "greedy") -> Program:
+def scheduled(program: Program, order: str = "exact") -> Program:
     """A copy in the order that `schedule` finds for the host, verified."""
     program = program.clone()
     schedule(program.module, HOST, order)
@@ -52,7 +52,7 @@ def scheduled(program: Program, order: str = "greedy") -> Program:
 
 
 def check_against_interpreter(
-    program: Program, name: str, inputs: Sequence[ArrayLike], steps: int = 2, order: str = "greedy"
+    program: Program, name: str, inputs: Sequence[ArrayLike], steps: int = 2, order: str = "exact"
 ) -> Compiled:
     """Runs `steps` steps of function `name` both ways: outputs and state must agree."""
     compiled = Compiled(lower(scheduled(program, order), HOST))
