@@ -24,7 +24,7 @@ class YieldOp(AbstractYieldOperation[Attribute]):
 
 @irdl_op_definition
 class FusedOp(IRDLOperation):
-    """One kernel: at most one contraction, pooling or reduction (the anchor), and elementwise ops.
+    """One kernel: at most one contraction or reduction (the anchor), and elementwise ops.
 
     The body sees the operands as block arguments and yields the results. Its meaning is that of
     its operations, one after another.
