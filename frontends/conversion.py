@@ -5,7 +5,8 @@ from typing import Protocol, TypeVar
 
 from xdsl.utils.exceptions import VerifyException
 
-from niwaki.ir.errors import ModelFileError, UnsupportedOpsError
+from niwaki.ir.errors import ModelFileError, UnsupportedOpsError, UsageError
+from niwaki.ir.program import Program
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Conversion:
     def __init__(self, source: str) -> None:
         self.source = source
         self._unsupported: list[tuple[str, str]] = []
+        self._notes: list[str] = []
 
     def check_definitions(
         self, inputs: Iterable[str], nodes: Iterable[Node], results: Iterable[str]
@@ -65,6 +67,25 @@ class Conversion:
             if name not in defined:
                 raise ModelFileError(f"{self.source}: the output {name!r} is never defined")
 
+    def input_shape(self, name: str, sizes: Iterable[int | None]) -> list[int]:
+        """The shape of an input; a dynamic batch (None) becomes 1, and a note of the program.
+
+        Raises UsageError where another dimension is dynamic or a size is below 1.
+        """
+        shape: list[int] = []
+        for axis, size in enumerate(sizes):
+            if size is None and axis > 0:
+                raise UsageError(
+                    f"{self.source}: dimension {axis} of input {name!r} is dynamic; only the"
+                    " batch (dimension 0) may be: export with a fixed size"
+                )
+            if size is None:
+                self._notes.append(f"the batch of input {name!r} is dynamic: imported as 1")
+            shape.append(1 if size is None else size)
+        if min(shape, default=1) < 1:
+            raise UsageError(f"{self.source}: input {name!r} has the shape {shape}")
+        return shape
+
     def run(self, op: str, place: str, convert: Callable[[], T]) -> T | None:
         """The result of `convert`; None, and noted, where it raises Unsupported.
 
@@ -82,12 +103,14 @@ class Conversion:
         """Notes an unsupported operation."""
         self._unsupported.append((op, place))
 
-    def finish(self, build: Callable[[], T]) -> T:
-        """The result of `build`, which ends the program.
+    def finish(self, build: Callable[[], Program]) -> Program:
+        """The result of `build`, which ends the program, with its source and notes.
 
         Raises UnsupportedOpsError if there was any unsupported operation.
         """
         built = self.run("output", "the end of the graph", build) if not self._unsupported else None
         if built is None:
             raise UnsupportedOpsError(self._unsupported)
+        built.source = self.source
+        built.notes.extend(self._notes)
         return built

@@ -111,7 +111,6 @@ class _Importer:
         self._conversion = Conversion(self._source)
         self._n = NchwBuilder()
         self._environment: dict[str, Known] = {}
-        self._notes: list[str] = []
 
     def _find_opset(self, model: Any) -> int:
         versions = [o.version for o in model.opset_import if o.domain in _STANDARD]
@@ -148,10 +147,7 @@ class _Importer:
                 self._environment[name] = self._weight(name, proto, name in statistics)
         for node in live:
             self._convert(node)
-        program = self._conversion.finish(lambda: self._n.finish(self._outputs(results)))
-        program.source = self._source
-        program.notes.extend(self._notes)
-        return program
+        return self._conversion.finish(lambda: self._n.finish(self._outputs(results)))
 
     # --- the graph's interface
 
@@ -162,20 +158,8 @@ class _Importer:
             raise UsageError(f"{self._source}: input {name!r} is neither float32 nor integer")
         if not kind.HasField("shape"):
             raise UsageError(f"{self._source}: input {name!r} has no shape; export with one")
-        shape: list[int] = []
-        for axis, size in enumerate(kind.shape.dim):
-            if size.HasField("dim_value"):
-                shape.append(size.dim_value)
-            elif axis == 0:
-                shape.append(1)
-                self._notes.append(f"the batch of input {name!r} is dynamic: imported as 1")
-            else:
-                raise UsageError(
-                    f"{self._source}: dimension {axis} of input {name!r} is dynamic; only the"
-                    " batch (dimension 0) may be: export with a fixed size"
-                )
-        if min(shape, default=1) < 1:
-            raise UsageError(f"{self._source}: input {name!r} has the shape {shape}")
+        sizes = (d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+        shape = self._conversion.input_shape(name, sizes)
         argument = self._conversion.run(
             "input", repr(name), lambda: self._n.argument(shape, element, name)
         )

@@ -325,7 +325,6 @@ class _Importer:
         self._source = source
         self._n = NchwBuilder()
         self._environment: dict[str, Imported | int] = {}
-        self._notes: list[str] = []
         self._metas = dict(self._graph["tensor_values"].items())
 
     def program(self) -> Program:
@@ -342,12 +341,9 @@ class _Importer:
         self._add_inputs({*wanted, *(name for node in live for name in node.reads)})
         for node in live:
             self._convert(node)
-        program = self._conversion.finish(
+        return self._conversion.finish(
             lambda: self._n.finish([self._output(name, aliases) for name in results])
         )
-        program.source = self._source
-        program.notes.extend(self._notes)
-        return program
 
     # --- the graph's interface
 
@@ -399,21 +395,10 @@ class _Importer:
                 f"{self._source}: input {name!r} is neither float32 nor integer; export the model"
                 " with float32 inputs"
             )
-        shape: list[int] = []
-        for axis, size in enumerate(meta["sizes"].elements()):
-            kind, value = size.variant()
-            if kind == "as_int":
-                shape.append(value.integer())
-            elif axis == 0:
-                shape.append(1)
-                self._notes.append(f"the batch of input {name!r} is dynamic: imported as 1")
-            else:
-                raise UsageError(
-                    f"{self._source}: dimension {axis} of input {name!r} is dynamic; only the"
-                    " batch (dimension 0) may be: export with a fixed size"
-                )
-        if min(shape, default=1) < 1:
-            raise UsageError(f"{self._source}: input {name!r} has the shape {shape}")
+        sizes = (size.variant() for size in meta["sizes"].elements())
+        shape = self._conversion.input_shape(
+            name, (value.integer() if kind == "as_int" else None for kind, value in sizes)
+        )
         convert = self._conversion.run
         argument = convert("input", name, lambda: self._n.argument(shape, element, name))
         assert argument is not None, "an argument is never unsupported"
