@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
     FloatAttr,
     IntegerAttr,
+    IntegerType,
     LocationAttr,
     ModuleOp,
     UnitAttr,
     UnknownLoc,
-    i64,
 )
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
@@ -87,7 +87,7 @@ class Builder:
         """One value everywhere; a scalar unless `shape` is given."""
         attribute = (
             IntegerAttr(int(value), element)  # pyright: ignore[reportArgumentType, reportCallIssue]
-            if element in (i32, i64)
+            if isinstance(element, IntegerType)
             else FloatAttr(float(value), element)  # pyright: ignore[reportArgumentType, reportCallIssue]
         )
         return self.one(nn.ConstantOp.make(value=attribute, shape=ints(shape)))
@@ -103,10 +103,15 @@ class Builder:
         array: NDArray[np.generic],
         source_permutation: Sequence[int] | None = None,
         fixed: bool = False,
+        element: Attribute | None = None,
     ) -> Value:
-        """Stores `array` (f32 or i32, canonical layout) and reads it; `fixed`: never updated."""
+        """Stores `array` (canonical layout) and reads it; `fixed`: never updated.
+
+        `element`: the quantised type of its codes; None: f32 or i32, as the array.
+        """
         digest = store.add(name, array)
-        element = {"float32": f32, "int32": i32}[str(array.dtype)]
+        if element is None:
+            element = {"float32": f32, "int32": i32}[str(array.dtype)]
         properties: dict[str, Attribute] = {
             "name": to_attribute(name),
             "sha256": to_attribute(digest),
@@ -124,7 +129,9 @@ class Builder:
     def state(self, name: str, like: Tensor, init: float | int = 0.0) -> Value:
         """Persistent state of type `like`."""
         attribute = (
-            IntegerAttr(int(init), i32) if like.element_type == i32 else FloatAttr(float(init), f32)
+            IntegerAttr(int(init), like.element_type)
+            if isinstance(like.element_type, IntegerType)
+            else FloatAttr(float(init), f32)
         )
         return self.one(
             train.StateOp.create(
@@ -247,7 +254,7 @@ class Builder:
         return self.one(nn.SelectOp.make(mask, a, b))
 
     def cast(self, x: Value, to: Attribute = f32) -> Value:
-        """i1 or i32 to another element type."""
+        """Another element type, where the numbers fit it."""
         return self.one(nn.CastOp.make(x, to=to))
 
     # --- contractions
@@ -313,6 +320,72 @@ class Builder:
         """x [N, I] @ w [O, I] transposed + bias [O]."""
         y = self.matmul(x, w, transpose_b=True)
         return y if bias is None else self.add(y, bias)
+
+    # --- quantised tensors and integers
+
+    def quantize(self, x: Value, to: Attribute) -> Value:
+        """Codes of type `to` (where they were not clamped is the second result)."""
+        return self.insert(nn.QuantizeOp.make(x, to=to)).results[0]
+
+    def dequantize(self, x: Value) -> Value:
+        """The real numbers that codes stand for."""
+        return self.one(nn.DequantizeOp.make(x))
+
+    def codes(self, x: Value) -> Value:
+        """Codes as plain integers."""
+        return self.one(nn.CodesOp.make(x))
+
+    def from_codes(self, x: Value, to: Attribute) -> Value:
+        """Plain integers as codes of type `to`."""
+        return self.one(nn.FromCodesOp.make(x, to=to))
+
+    def scales(self, x: Value) -> Value:
+        """The scales of a quantised tensor."""
+        return self.one(nn.ScalesOp.make(x))
+
+    def quantized_conv2d(
+        self,
+        x: Value,
+        w: Value,
+        bias: Value,
+        to: Attribute,
+        strides: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+    ) -> Value:
+        """A convolution with bias, as codes of type `to`."""
+        op = nn.QuantizedConv2dOp.make(
+            x,
+            w,
+            bias,
+            to=to,
+            strides=_pair(strides),
+            padding=_four(padding),
+            dilation=_pair(dilation),
+            groups=groups,
+        )
+        return self.insert(op).results[0]
+
+    def quantized_add(self, a: Value, b: Value, to: Attribute) -> Value:
+        """a + b, as codes of type `to`."""
+        return self.insert(nn.QuantizedAddOp.make(a, b, to=to)).results[0]
+
+    def quantized_mean(self, x: Value, axes: Sequence[int]) -> Value:
+        """The mean; the axes stay with size 1."""
+        return self.one(nn.QuantizedMeanOp.make(x, axes=sorted(axes)))
+
+    def rescale(self, x: Value, multiplier: Value, shift: int, zero_point: int = 0) -> Value:
+        """x * multiplier / 2^shift, rounded, + zero point."""
+        return self.one(nn.RescaleOp.make(x, multiplier, shift=shift, zero_point=zero_point))
+
+    def round(self, x: Value) -> Value:
+        """The nearest integer, ties to even."""
+        return self.one(nn.RoundOp.make(x))
+
+    def random_uniform(self, like: Value, counter: Value, seed: int) -> Value:
+        """Numbers in [0, 1), others in each step."""
+        return self.one(nn.RandomUniformOp.make(like, counter, seed=seed))
 
     # --- pooling
 
@@ -502,9 +575,10 @@ class ProgramBuilder(Builder):
         array: NDArray[np.generic],
         source_permutation: Sequence[int] | None = None,
         fixed: bool = False,
+        element: Attribute | None = None,
     ) -> Value:
-        """A parameter of the program."""
-        return self.parameter(self.store, name, array, source_permutation, fixed)
+        """A parameter of the program; see `parameter`."""
+        return self.parameter(self.store, name, array, source_permutation, fixed, element)
 
     def finish(self, *outputs: Value, source: str = "builder") -> Program:
         """Ends the function `@forward`, verifies and returns the program."""

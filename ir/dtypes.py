@@ -5,6 +5,8 @@ from xdsl.dialects.builtin import f32, f64, i1, i8, i32, i64
 from xdsl.ir import Attribute
 from xdsl.utils.exceptions import VerifyException
 
+from niwaki.ir.dialects.quantized_type import QuantizedType
+
 _DTYPES: dict[Attribute, np.dtype[np.generic]] = {
     f32: np.dtype(np.float32),
     f64: np.dtype(np.float64),
@@ -17,6 +19,8 @@ _DTYPES: dict[Attribute, np.dtype[np.generic]] = {
 
 def dtype_of(element: Attribute) -> np.dtype[np.generic]:
     """The dtype of arrays of `element`; VerifyException if Niwaki has no such arrays."""
+    if isinstance(element, QuantizedType):
+        element = element.storage
     dtype = _DTYPES.get(element)
     if dtype is None:
         raise VerifyException(f"no arrays of element type {element}")

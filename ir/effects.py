@@ -6,7 +6,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from niwaki.ir.dialects import nn, train
 
-_ALIASES = (nn.ReshapeOp, nn.SliceOp)
+_ALIASES = (nn.ReshapeOp, nn.SliceOp, nn.CodesOp)
 """Operations whose result may share memory with their operand's storage."""
 
 

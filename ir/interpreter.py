@@ -19,6 +19,7 @@ from niwaki.ir.semantics.contraction import ContractionFunctions
 from niwaki.ir.semantics.elementwise import ElementwiseFunctions
 from niwaki.ir.semantics.fused import FusedFunctions
 from niwaki.ir.semantics.pooling import PoolingFunctions
+from niwaki.ir.semantics.quantized import QuantizedFunctions
 from niwaki.ir.semantics.shape import ShapeFunctions
 from niwaki.ir.semantics.train import TrainFunctions
 
@@ -29,6 +30,7 @@ STATELESS = (
     ContractionFunctions,
     PoolingFunctions,
     ShapeFunctions,
+    QuantizedFunctions,
     CompositeFunctions,
     FusedFunctions,
 )

@@ -172,3 +172,9 @@ class TrainingOptions:
     """cross_entropy, cross_entropy_soft (probabilities as target), mse, bce."""
     optimizer: Optimizer = field(default_factory=lambda: SGD(lr=0.01))
     scheme: Scheme = field(default_factory=Scheme)
+    rounding: str = "stochastic"
+    """How updates of quantised parameters become whole: stochastic, error_feedback, nearest."""
+    scaling: bool = True
+    """Quantization-aware scaling of those updates."""
+    seed: int = 0
+    """Of stochastic rounding."""

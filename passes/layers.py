@@ -43,7 +43,7 @@ def layers_of(block: Block) -> list[Layer]:
             continue
         seen.add(weight.key)
         axis, channels = _input_channels(op)
-        layers.append(Layer(len(layers), weight, axis, channels, _biases(op.results[0])))
+        layers.append(Layer(len(layers), weight, axis, channels, _biases(op)))
     return layers
 
 
@@ -56,7 +56,7 @@ def parameter_of(value: SSAValue) -> train.ParameterOp | None:
 
 def _weight(op: Operation) -> train.ParameterOp | None:
     match op:
-        case nn.Conv2dOp():
+        case nn.Conv2dOp() | nn.QuantizedConv2dOp():
             return parameter_of(op.w)
         case nn.MatmulOp():
             return parameter_of(op.b)
@@ -69,15 +69,19 @@ def _input_channels(op: Operation) -> tuple[int | None, int]:
     if isinstance(op, nn.MatmulOp):
         axis = 1 if op.transpose_b.value.data else 0
         return axis, shape_of(op.b)[axis]
-    assert isinstance(op, nn.Conv2dOp)
+    assert isinstance(op, nn.Conv2dOp | nn.QuantizedConv2dOp)
     groups, channels = op.window.groups, shape_of(op.x)[3]
     if groups == 1:
         return 3, channels
     return (0, channels) if groups == channels else (None, channels)
 
 
-def _biases(value: SSAValue) -> list[train.ParameterOp]:
-    """The parameters added to (or normalising) `value`, as far as nothing else is in between."""
+def _biases(op: Operation) -> list[train.ParameterOp]:
+    """The parameters added to (or normalising) the result, as far as nothing else is between."""
+    if isinstance(op, nn.QuantizedConv2dOp):
+        bias = parameter_of(op.bias)
+        return [] if bias is None else [bias]
+    value: SSAValue = op.results[0]
     found: list[train.ParameterOp] = []
     while True:
         behind = _parameters_behind(value)

@@ -24,6 +24,7 @@ from niwaki.passes.fold_batch_norm import FoldBatchNormPass
 from niwaki.passes.functions import find_function
 from niwaki.passes.fuse import FusePass
 from niwaki.passes.instrument import PassRunner
+from niwaki.passes.lower_quantized import LowerQuantizedPass
 from niwaki.passes.lower_to_plan import lower
 from niwaki.passes.micro_batch import MicroBatchPass
 from niwaki.passes.recompute import RecomputePass, recompute
@@ -101,7 +102,8 @@ def training_pipeline(
         _SelectScheme(options.scheme),
         _autodiff(options.optimizer),
         *((MicroBatchPass(techniques.micro_batches),) if split else ()),
-        ExpandUpdatesPass(),
+        ExpandUpdatesPass(options.rounding, options.scaling, options.seed),
+        LowerQuantizedPass(),
         DecomposePass(),
         CanonicalizePass(),
         ConstantFoldPass(),

@@ -11,6 +11,7 @@ from xdsl.ir import Block, Use
 from xdsl.passes import ModulePass
 
 from niwaki.ir.dialects import nn, train
+from niwaki.ir.dialects.quantized_type import QuantizedType
 from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.errors import UsageError
 from niwaki.ir.training import Scheme
@@ -57,13 +58,13 @@ def select_updates(function: FuncOp, scheme: Scheme) -> None:
 
 
 def _updatable(block: Block) -> list[train.ParameterOp]:
-    """Floating-point parameters that are neither fixed nor running statistics."""
+    """Floating-point and quantised parameters that are neither fixed nor running statistics."""
     return [
         op
         for op in block.ops
         if isinstance(op, train.ParameterOp)
         and op.fixed is None
-        and isinstance(type_of(op.value).element_type, AnyFloat)
+        and isinstance(type_of(op.value).element_type, AnyFloat | QuantizedType)
         and not any(_is_statistic(use) for use in op.value.uses)
     ]
 

@@ -188,7 +188,10 @@ def _anything(op: TensorOp, batched: set[SSAValue]) -> None:
 
 _CHECKS: tuple[tuple[type[TensorOp] | tuple[type[TensorOp], ...], _Check], ...] = (
     (nn.Elementwise, _elementwise),
-    ((nn.Conv2dOp, nn.MaxPool2dOp, nn.AvgPool2dOp), _only_first),
+    ((nn.Conv2dOp, nn.QuantizedConv2dOp, nn.MaxPool2dOp, nn.AvgPool2dOp), _only_first),
+    ((nn.QuantizeOp, nn.DequantizeOp), _anything),
+    (nn.QuantizedAddOp, _elementwise),
+    (nn.QuantizedMeanOp, _not_axis_0),
     ((nn.BatchNormOp, nn.DropoutOp, nn.RandomMaskOp, nn.OneHotOp), _only_first),
     (nn.MatmulOp, _matmul),
     ((nn.Reduction, nn.ConcatOp, nn.SoftmaxOp, nn.LogSoftmaxOp), _not_axis_0),

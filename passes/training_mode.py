@@ -14,7 +14,7 @@ from niwaki.ir.errors import UsageError
 STEP_COUNTER = "niwaki.step"
 """The state that counts steps, so that each one drops other elements."""
 
-_SEED_STRIDE = 0x9E3779B9
+SEED_STRIDE = 0x9E3779B9
 """2^32 / golden ratio: consecutive multiples are spread evenly (Knuth, TAOCP 6.4)."""
 
 
@@ -94,20 +94,28 @@ def _train_dropouts(block: Block) -> None:
     dropouts = [op for op in block.ops if isinstance(op, nn.DropoutOp)]
     if not dropouts:
         return
-    assert block.first_op is not None
-    start = Builder.before(block.first_op)
-    counter = start.state(STEP_COUNTER, tensor([], i32), 0)
+    counter = step_counter(block)
     for number, op in enumerate(dropouts):
         _train_dropout(op, counter, number)
+
+
+def step_counter(block: Block) -> SSAValue:
+    """The number of the step, i32, which the end of the block advances; made if not there."""
+    for op in block.ops:
+        if isinstance(op, train.StateOp) and op.key == STEP_COUNTER:
+            return op.value
+    assert block.first_op is not None
+    counter = Builder.before(block.first_op).state(STEP_COUNTER, tensor([], i32), 0)
     b = _at_return(block)
     b.assign(counter, b.add(counter, b.constant(1, (), i32)))
+    return counter
 
 
 def _train_dropout(op: nn.DropoutOp, counter: SSAValue, number: int) -> None:
     """Inverted dropout: what is kept is scaled, so that inference needs nothing."""
     b = Builder.before(op)
     rate = op.rate.value.data
-    seed = (get_int(op.properties, "seed") + _SEED_STRIDE * number) % 2**32
+    seed = (get_int(op.properties, "seed") + SEED_STRIDE * number) % 2**32
     mask = b.one(nn.RandomMaskOp.make(op.x, counter, rate=op.rate, seed=seed))
     kept = b.scale(op.x, 1.0 / (1.0 - rate))
     Rewriter.replace_op(op, [], [b.select(mask, kept, b.number(0.0, kept))])

@@ -30,6 +30,7 @@ _CLASSES = {
     "expand-updates": "ExpandUpdatesPass",
     "fold-batch-norm": "FoldBatchNormPass",
     "fuse": "FusePass",
+    "lower-quantized": "LowerQuantizedPass",
     "lower-to-plan": "LowerToPlanPass",
     "micro-batch": "MicroBatchPass",
     "recompute": "RecomputePass",

@@ -14,8 +14,9 @@ from xdsl.dialects.builtin import (
     StringAttr,
     TensorType,
     UnitAttr,
+    f32,
 )
-from xdsl.ir import Dialect, OpResult, SSAValue
+from xdsl.ir import Attribute, Dialect, OpResult, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     ParsePropInAttrDict,
@@ -32,6 +33,7 @@ from xdsl.irdl import (
 from xdsl.traits import MemoryWriteEffect, Pure
 from xdsl.utils.exceptions import VerifyException
 
+from niwaki.ir.dialects.quantized_type import QuantizedType
 from niwaki.ir.dialects.tensor_op import get_ints, require, shape_of, tensor, type_of
 
 
@@ -97,19 +99,22 @@ def storage_of(value: SSAValue) -> Storage:
     raise VerifyException("the target must be the value of a train.parameter or train.state")
 
 
-def _check_box(target: SSAValue, value: SSAValue) -> None:
+def _check_box(target: SSAValue, value: SSAValue, element: Attribute) -> None:
     whole, box = shape_of(target), shape_of(value)
     require(
         len(whole) == len(box)
         and all(b <= w for b, w in zip(box, whole, strict=True))
-        and type_of(target).element_type == type_of(value).element_type,
-        f"{type_of(value)} is no leading box of {type_of(target)}",
+        and type_of(value).element_type == element,
+        f"{type_of(value)} is no leading box of {type_of(target)}, or not of {element}",
     )
 
 
 @irdl_op_definition
 class AssignOp(IRDLOperation):
-    """Writes `value` to the leading box of `target` (the whole of it when the shapes agree)."""
+    """Writes `value` to the leading box of `target` (the whole of it when the shapes agree).
+
+    The values of a quantised target are its codes.
+    """
 
     name = "train.assign"
     traits = traits_def(MemoryWriteEffect())
@@ -119,7 +124,9 @@ class AssignOp(IRDLOperation):
 
     def verify_(self) -> None:
         storage_of(self.target)
-        _check_box(self.target, self.value)
+        element = type_of(self.target).element_type
+        stored = element.storage if isinstance(element, QuantizedType) else element
+        _check_box(self.target, self.value, stored)
 
 
 class UpdateOp(IRDLOperation, ABC):
@@ -130,8 +137,10 @@ class UpdateOp(IRDLOperation, ABC):
     def verify_(self) -> None:
         parameter, gradient, lr = self.operands[:3]
         require(isinstance(storage_of(parameter), ParameterOp), "only a train.parameter is updated")
-        _check_box(parameter, gradient)
-        scalar = tensor([], type_of(parameter).element_type)
+        element = type_of(parameter).element_type
+        real = f32 if isinstance(element, QuantizedType) else element
+        _check_box(parameter, gradient, real)
+        scalar = tensor([], real)
         require(type_of(lr) == scalar, f"the learning rate must be a {scalar}")
         for state in self.operands[3:]:
             require(isinstance(storage_of(state), StateOp), "optimizer state must be train.state")

@@ -30,12 +30,17 @@ def _lowbias32(x: Array) -> Array:
     return x ^ (x >> np.uint32(16))
 
 
-def random_mask(count: int, counter: int, seed: int, rate: float) -> Array:
-    """`count` bits, each False with probability `rate`; see `nn.random_mask`."""
+def random_bits(count: int, counter: int, seed: int) -> Array:
+    """`count` hashes of 32 bits; see `nn.random_mask`."""
     wrap = 0xFFFFFFFF
     step = _lowbias32(np.array([counter & wrap], np.uint32))
     start = _lowbias32(np.array([seed & wrap], np.uint32) ^ step)
-    return _lowbias32(start + np.arange(count, dtype=np.uint32)) >= rate * 2**32
+    return _lowbias32(start + np.arange(count, dtype=np.uint32))
+
+
+def random_mask(count: int, counter: int, seed: int, rate: float) -> Array:
+    """`count` bits, each False with probability `rate`; see `nn.random_mask`."""
+    return random_bits(count, counter, seed) >= rate * 2**32
 
 
 @register_impls

@@ -27,21 +27,25 @@ def _filter_by_group(w: Array, groups: int) -> Array:
     return w.reshape(groups, w.shape[0] // groups, w.shape[1])
 
 
+def convolve(x: Array, w: Array, window: nn.Window) -> Array:
+    """The convolution of an NHWC input with OHWI filters, in the dtype of `x`."""
+    height, width = window.output_size(x.shape[1:3], w.shape[1:3])
+    shape = (x.shape[0], height, width, w.shape[0])
+    y = np.zeros(shape, x.dtype)
+    for i, j, seen in taps(padded(x, window), window, w.shape[1:3], shape[1:3]):
+        filters = _filter_by_group(w[:, i, j], window.groups)
+        products = _by_group(seen, window.groups) @ filters.swapaxes(1, 2)
+        y += _from_groups(products, shape)
+    return y
+
+
 @register_impls
 class ContractionFunctions(InterpreterFunctions):
     """Sums in the dtype of the operands."""
 
     @impl(nn.Conv2dOp)
     def conv2d(self, interpreter: Interpreter, op: nn.Conv2dOp, args: PythonValues) -> PythonValues:
-        x, w = args
-        window = op.window
-        shape = shape_of(op.y)
-        y = np.zeros(shape, x.dtype)
-        for i, j, seen in taps(padded(x, window), window, w.shape[1:3], shape[1:3]):
-            filters = _filter_by_group(w[:, i, j], window.groups)
-            products = _by_group(seen, window.groups) @ filters.swapaxes(1, 2)
-            y += _from_groups(products, shape)
-        return (y,)
+        return (convolve(args[0], args[1], op.window),)
 
     @impl(nn.Conv2dDxOp)
     def conv2d_dx(

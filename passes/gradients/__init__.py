@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from xdsl.ir import Operation
 
 from niwaki.ir.dialects import nn
-from niwaki.passes.gradients import composite, contraction, elementwise, pooling, shape
+from niwaki.passes.gradients import (
+    composite,
+    contraction,
+    elementwise,
+    pooling,
+    quantized,
+    shape,
+)
 from niwaki.passes.gradients.rule import Rule
 
 RULES: Mapping[type[Operation], Rule] = {
@@ -14,6 +21,7 @@ RULES: Mapping[type[Operation], Rule] = {
     **pooling.RULES,
     **shape.RULES,
     **composite.RULES,
+    **quantized.RULES,
 }
 """How the cotangent of an operation's first result reaches its operands."""
 
@@ -25,11 +33,18 @@ NOT_DIFFERENTIABLE: Mapping[type[Operation], str] = {
     nn.CastOp: "its operand is an integer",
     nn.OneHotOp: "its operand is an integer",
     nn.CountCorrectOp: "its result is an integer",
+    nn.CodesOp: "its result is an integer",
+    nn.FromCodesOp: "its operand is an integer",
+    nn.ScalesOp: "its result is a constant",
+    nn.IntegerConv2dOp: "its operands are integers",
+    nn.RescaleOp: "its operands are integers",
+    nn.RoundOp: "its slope is 0 almost everywhere",
+    nn.RandomUniformOp: "its result does not depend on an operand",
     nn.MaxPool2dGradOp: "only backward passes contain it",
     nn.FusedOp: "it is made after gradients are taken",
     nn.YieldOp: "it is made after gradients are taken",
 }
 """Operations without a rule, and why."""
 
-UNSUPPORTED = (nn.MaxPool2dGradOp, nn.FusedOp)
+UNSUPPORTED = (nn.MaxPool2dGradOp, nn.FusedOp, nn.CodesOp, nn.RoundOp)
 """Those among them whose gradient is not zero: an updated parameter must not pass through."""

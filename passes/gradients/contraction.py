@@ -18,21 +18,24 @@ from niwaki.passes.gradients.rule import Cotangents, Rule, leading, wanted_box
 
 def _conv2d(b: Builder, op: nn.Conv2dOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
     dx = b.conv2d_dx(g, op.w, op.window, shape_of(op.x)[1:3]) if needed[0] else None
-    return [dx, _filter_cotangent(b, op, g) if needed[1] else None]
+    return [dx, filter_cotangent(b, op.x, op.w, op.window, g) if needed[1] else None]
 
 
-def _filter_cotangent(b: Builder, op: nn.Conv2dOp, g: SSAValue) -> SSAValue:
-    window, filters = op.window, shape_of(op.w)
-    outputs, _, _, inputs = wanted_box(op.w)
+def filter_cotangent(
+    b: Builder, x: SSAValue, w: SSAValue, window: nn.Window, g: SSAValue
+) -> SSAValue:
+    """The cotangent of the updated box of the filter `w`, of which only the shape counts."""
+    filters = shape_of(w)
+    outputs, _, _, inputs = wanted_box(w)
     if window.groups == 1:
-        x, dy = leading(b, op.x, 3, inputs), leading(b, g, 3, outputs)
+        x, dy = leading(b, x, 3, inputs), leading(b, g, 3, outputs)
         return b.conv2d_dw(x, dy, window, filters[1:3])
     per_group = filters[0] // window.groups
     if filters[3] == 1 and outputs % per_group == 0:
         groups = outputs // per_group
-        x, dy = leading(b, op.x, 3, groups), leading(b, g, 3, outputs)
+        x, dy = leading(b, x, 3, groups), leading(b, g, 3, outputs)
         return b.conv2d_dw(x, dy, replace(window, groups=groups), filters[1:3])
-    return b.conv2d_dw(op.x, g, window, filters[1:3])
+    return b.conv2d_dw(x, g, window, filters[1:3])
 
 
 def _conv2d_dx(b: Builder, op: nn.Conv2dDxOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:

@@ -2,7 +2,15 @@
 
 from xdsl.ir import Dialect
 
-from niwaki.ir.dialects.nn import composite, contraction, elementwise, fused, pooling, shape
+from niwaki.ir.dialects.nn import (
+    composite,
+    contraction,
+    elementwise,
+    fused,
+    pooling,
+    quantized,
+    shape,
+)
 from niwaki.ir.dialects.nn.composite import (
     BatchNormOp as BatchNormOp,
 )
@@ -155,6 +163,42 @@ from niwaki.ir.dialects.nn.pooling import (
 from niwaki.ir.dialects.nn.pooling import (
     Pooling as Pooling,
 )
+from niwaki.ir.dialects.nn.quantized import (
+    CodesOp as CodesOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    DequantizeOp as DequantizeOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    FromCodesOp as FromCodesOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    IntegerConv2dOp as IntegerConv2dOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    QuantizedAddOp as QuantizedAddOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    QuantizedConv2dOp as QuantizedConv2dOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    QuantizedMeanOp as QuantizedMeanOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    QuantizeOp as QuantizeOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    RandomUniformOp as RandomUniformOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    RescaleOp as RescaleOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    RoundOp as RoundOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    ScalesOp as ScalesOp,
+)
 from niwaki.ir.dialects.nn.shape import (
     BroadcastOp as BroadcastOp,
 )
@@ -194,6 +238,7 @@ from niwaki.ir.dialects.nn.shape import (
 from niwaki.ir.dialects.nn.shape import (
     TransposeOp as TransposeOp,
 )
+from niwaki.ir.dialects.quantized_type import QuantizedType
 
 NN = Dialect(
     "nn",
@@ -203,6 +248,8 @@ NN = Dialect(
         *pooling.OPS,
         *shape.OPS,
         *composite.OPS,
+        *quantized.OPS,
         *fused.OPS,
     ],
+    [QuantizedType],
 )

@@ -3,7 +3,7 @@
 from abc import ABC
 from typing import ClassVar
 
-from xdsl.dialects.builtin import FloatAttr, IntegerType, StringAttr, f32, f64
+from xdsl.dialects.builtin import Float32Type, Float64Type, FloatAttr, IntegerType, StringAttr
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
@@ -269,19 +269,23 @@ class SelectOp(Elementwise):
 
 @irdl_op_definition
 class CastOp(Unary):
-    """Converts i1, i32 or f32 to the wider element type `to`, exactly. Not differentiable."""
+    """Converts to the element type `to` numbers that it can hold. Not differentiable.
+
+    Integers of 8 to 64 bits, f32, f64; i1 only as operand. f32 takes integers rounded to nearest;
+    to integers, numbers lose their fraction. What `to` cannot hold gives any value.
+    """
 
     name = "nn.cast"
     to = prop_def(Attribute)
 
     @classmethod
     def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
-        source = operands[0].element_type
+        to = attributes["to"]
         require(
-            isinstance(source, IntegerType) or (source, attributes["to"]) == (f32, f64),
-            "the operand must be of integers (or f32, widened to f64)",
+            isinstance(to, IntegerType | Float32Type | Float64Type) and to != i1,
+            f"there is no conversion to {to}",
         )
-        return [tensor(operands[0].get_shape(), attributes["to"])]
+        return [tensor(operands[0].get_shape(), to)]
 
 
 OPS = [
