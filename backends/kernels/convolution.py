@@ -12,10 +12,10 @@ from math import prod
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References, collapsed
-from niwaki.backends.kernels.pointwise import each_block
 from niwaki.backends.kernels.product import (
     Matrix,
     Put,

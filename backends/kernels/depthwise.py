@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References
-from niwaki.backends.kernels.pointwise import each_block
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.tiles import Accumulators, Block, accumulate, each_tile, zeros
+from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile, zeros
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
 

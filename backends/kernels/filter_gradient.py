@@ -6,20 +6,19 @@ from math import prod
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import (
     Accumulators,
-    Block,
     Panel,
     accumulate,
     each_panel,
     each_tile,
     outer_step,
     panels,
-    split,
     tile_rows,
     unroll_of,
     zeros,

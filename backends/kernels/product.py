@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from niwaki.backends.kernels.blocks import Block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.tiles import (
     Accumulators,
-    Block,
     Panel,
     accumulate,
     dot_tile,
