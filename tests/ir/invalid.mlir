@@ -217,6 +217,14 @@ func.func @f(%a: tensor<2x3x1xf32>, %b: tensor<3x4xf32>) {
 
 // -----
 
+func.func @f(%a: tensor<2x3x1xf32>, %b: tensor<3x1x4xf32>) {
+  // CHECK: both operands must be matrices, or stacks of as many matrices
+  %y = nn.matmul %a, %b {transpose_a = false, transpose_b = false} : (tensor<2x3x1xf32>, tensor<3x1x4xf32>) -> tensor<2x3x4xf32>
+  func.return
+}
+
+// -----
+
 func.func @f(%a: tensor<2x3xf32>, %b: tensor<4x3xf32>) {
   // CHECK: inner sizes differ: 3 and 4
   %y = nn.matmul %a, %b {transpose_a = false, transpose_b = false} : (tensor<2x3xf32>, tensor<4x3xf32>) -> tensor<2x4xf32>
@@ -388,6 +396,38 @@ func.func @f(%x: tensor<2x3xf32>) {
 func.func @f(%x: tensor<2x3xf32>, %z: tensor<3x3xf32>) {
   // CHECK: shapes {{.}}[2, 3], [3, 3]] differ outside dimension 1
   %y = nn.concat %x, %z {axis = 1 : i64} : (tensor<2x3xf32>, tensor<3x3xf32>) -> tensor<5x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3x1xf32>, %i: tensor<2xi32>) {
+  // CHECK: the table must be a matrix
+  %y = nn.gather %x, %i : (tensor<2x3x1xf32>, tensor<2xi32>) -> tensor<2x3x1xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %i: tensor<2xf32>) {
+  // CHECK: indices must be i32
+  %y = nn.gather %x, %i : (tensor<2x3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %i: tensor<3xi32>) {
+  // CHECK: there must be one index for each row
+  %y = nn.scatter_add %x, %i {rows = 4 : i64} : (tensor<2x3xf32>, tensor<3xi32>) -> tensor<4x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %g: tensor<2xf32>) {
+  // CHECK: gamma must hold one value for each element of a row
+  %y = nn.rms_norm %x, %g {epsilon = 1.0 : f32} : (tensor<2x3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
   func.return
 }
 
