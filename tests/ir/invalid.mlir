@@ -66,8 +66,24 @@ func.func @f(%x: tensor<2x3xf32>) {
 // -----
 
 func.func @f(%x: tensor<2x3xf32>) {
-  // CHECK: the operand must be of integers (or f32, widened to f64)
+  // CHECK: the operand must be of integers (or bf16, widened to f32, or f32 to f64)
   %y = nn.cast %x {to = f32} : (tensor<2x3xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>) {
+  // CHECK: 'to' must be bf16 or i8
+  %y = nn.narrow %x {to = f16} : (tensor<2x3xf32>) -> tensor<2x3xf16>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<4xi32>) {
+  // CHECK: the operand must be of f32
+  %y = nn.narrow %x {to = i8} : (tensor<4xi32>) -> tensor<4xi8>
   func.return
 }
 

@@ -57,6 +57,10 @@ func.func @elementwise(%x: tensor<2x3xf32>, %y: tensor<3xf32>, %m: tensor<2x3xi1
   %select = nn.select %m, %x, %y : (tensor<2x3xi1>, tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   // CHECK: %cast = nn.cast %n {to = f32} : (tensor<4xi32>) -> tensor<4xf32>
   %cast = nn.cast %n {to = f32} : (tensor<4xi32>) -> tensor<4xf32>
+  // CHECK: %narrow = nn.narrow %x {to = bf16} : (tensor<2x3xf32>) -> tensor<2x3xbf16>
+  %narrow = nn.narrow %x {to = bf16} : (tensor<2x3xf32>) -> tensor<2x3xbf16>
+  // CHECK: %widened = nn.cast %narrow {to = f32} : (tensor<2x3xbf16>) -> tensor<2x3xf32>
+  %widened = nn.cast %narrow {to = f32} : (tensor<2x3xbf16>) -> tensor<2x3xf32>
   // CHECK: func.return
   func.return
 }

@@ -3,12 +3,13 @@
 from abc import ABC
 from typing import ClassVar
 
-from xdsl.dialects.builtin import FloatAttr, IntegerType, StringAttr, f32, f64
+from xdsl.dialects.builtin import FloatAttr, IntegerType, StringAttr, bf16, f32, f64
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.tensor_op import (
+    NARROW,
     Attributes,
     TensorOp,
     Tensors,
@@ -269,23 +270,43 @@ class SelectOp(Elementwise):
 
 @irdl_op_definition
 class CastOp(Unary):
-    """Converts i1, i32 or f32 to the wider element type `to`, exactly. Not differentiable."""
+    """Converts i1, i8, i32, bf16 or f32 to the wider element type `to`, exactly.
+
+    Not differentiable.
+    """
 
     name = "nn.cast"
     to = prop_def(Attribute)
 
     @classmethod
     def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
-        source = operands[0].element_type
+        source, to = operands[0].element_type, attributes["to"]
         require(
-            isinstance(source, IntegerType) or (source, attributes["to"]) == (f32, f64),
-            "the operand must be of integers (or f32, widened to f64)",
+            isinstance(source, IntegerType) or (source, to) in ((f32, f64), (bf16, f32)),
+            "the operand must be of integers (or bf16, widened to f32, or f32 to f64)",
         )
+        return [tensor(operands[0].get_shape(), to)]
+
+
+@irdl_op_definition
+class NarrowOp(Unary):
+    """Rounds f32 to the nearest element of `to`, bf16 or i8; ties go to even.
+
+    i8 saturates at -127 and 127; nan becomes -127. Not differentiable.
+    """
+
+    name = "nn.narrow"
+    to = prop_def(Attribute)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        require(operands[0].element_type == f32, "the operand must be of f32")
+        require(attributes["to"] in NARROW, "'to' must be bf16 or i8")
         return [tensor(operands[0].get_shape(), attributes["to"])]
 
 
 OPS = [
     AddOp, SubOp, MulOp, DivOp, MaxOp, MinOp, NegOp, AbsOp, ExpOp, LogOp, SqrtOp, RsqrtOp, ErfOp,
     ReluOp, Relu6Op, LeakyReluOp, SigmoidOp, TanhOp, HardSigmoidOp, HardSwishOp, SiluOp,
-    SoftplusOp, GeluOp, CompareOp, AndOp, SelectOp, CastOp,
+    SoftplusOp, GeluOp, CompareOp, AndOp, SelectOp, CastOp, NarrowOp,
 ]  # fmt: skip
