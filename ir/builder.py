@@ -121,6 +121,16 @@ class Builder:
             )
         )
 
+    def declare(self, name: str, kind: Tensor, fixed: bool = False) -> Value:
+        """Reads a parameter that has no array: its memory can be planned, but nothing can run."""
+        properties: dict[str, Attribute] = {
+            "name": to_attribute(name),
+            "sha256": to_attribute(""),
+        }
+        if fixed:
+            properties["fixed"] = UnitAttr()
+        return self.one(train.ParameterOp.create(properties=properties, result_types=[kind]))
+
     def state(self, name: str, like: Tensor, init: float | int = 0.0) -> Value:
         """Persistent state of type `like`."""
         attribute = (
