@@ -126,6 +126,16 @@ class Builder:
             )
         )
 
+    def declare(self, name: str, kind: Tensor, fixed: bool = False) -> Value:
+        """Reads a parameter that has no array: its memory can be planned, but nothing can run."""
+        properties: dict[str, Attribute] = {
+            "name": to_attribute(name),
+            "sha256": to_attribute(""),
+        }
+        if fixed:
+            properties["fixed"] = UnitAttr()
+        return self.one(train.ParameterOp.create(properties=properties, result_types=[kind]))
+
     def state(self, name: str, like: Tensor, init: float | int = 0.0) -> Value:
         """Persistent state of type `like`."""
         attribute = (
@@ -256,6 +266,10 @@ class Builder:
     def cast(self, x: Value, to: Attribute = f32) -> Value:
         """Another element type, where the numbers fit it."""
         return self.one(nn.CastOp.make(x, to=to))
+
+    def narrow(self, x: Value, to: Attribute) -> Value:
+        """Rounded to bf16 or i8."""
+        return self.one(nn.NarrowOp.make(x, to=to))
 
     # --- contractions
 
@@ -490,8 +504,16 @@ class Builder:
 
     def one_hot(self, labels: Value, depth: int, element: Attribute = f32) -> Value:
         """Integer labels to rows of 0 and 1."""
-        rows = self.one(nn.OneHotOp.make(labels, depth=depth))
-        return rows if element == f32 else self.cast(rows, element)
+        other = {} if element == f32 else {"to": element}
+        return self.one(nn.OneHotOp.make(labels, depth=depth, **other))
+
+    def gather(self, table: Value, indices: Value) -> Value:
+        """The rows of `table` at `indices`."""
+        return self.one(nn.GatherOp.make(table, indices))
+
+    def scatter_add(self, x: Value, indices: Value, rows: int) -> Value:
+        """A table of `rows` sums of the rows of x, each at its index."""
+        return self.one(nn.ScatterAddOp.make(x, indices, rows=rows))
 
     def count_correct(self, logits: Value, labels: Value) -> Value:
         """How many rows have their maximum at the label."""
@@ -531,6 +553,15 @@ class Builder:
                 training=training,
             )
         )
+
+    def rms_norm(self, x: Value, gamma: Value, epsilon: float) -> Value:
+        """x divided by the root of its mean square along the last dimension, times gamma."""
+        return self.one(nn.RmsNormOp.make(x, gamma, epsilon=float(epsilon)))
+
+    def inverse_rms(self, x: Value, epsilon: float) -> Value:
+        """1 / sqrt(mean(x^2) + epsilon) along the last dimension, which stays with size 1."""
+        square = self.reduce_mean(self.mul(x, x), [len(shape_of(x)) - 1])
+        return self.rsqrt(self.add(square, self.number(epsilon, x)))
 
     def dropout(self, x: Value, rate: float, seed: int) -> Value:
         """Identity outside training."""

@@ -12,7 +12,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects.tensor_op import Tensor, tensor, type_of
 from niwaki.passes.functions import find_function
-from niwaki.passes.losses import build_loss, target_type
+from niwaki.passes.losses import as_rows, build_loss, target_type
 from niwaki.passes.training_mode import freeze, share_parameters, to_training_mode
 
 
@@ -66,7 +66,8 @@ def _evaluate(forward: FuncOp, loss: str) -> FuncOp:
     output = _terminator(function).operands[0]
     value, target = _with_loss(function, loss)
     if loss == "cross_entropy" and target is not None:
-        correct = Builder.before(_terminator(function)).count_correct(output, target)
+        b = Builder.before(_terminator(function))
+        correct = b.count_correct(*as_rows(b, output, target))
         _return(function, value, correct)
     else:
         _return(function, value)

@@ -101,6 +101,10 @@ def _batch_norm_train(b: Builder, op: nn.BatchNormTrainOp) -> Sequence[SSAValue]
     return [_normalised(b, centred, var, op), mean, var]
 
 
+def _rms_norm(b: Builder, op: nn.RmsNormOp) -> Sequence[SSAValue]:
+    return [b.mul(b.mul(op.x, b.inverse_rms(op.x, op.epsilon.value.data)), op.gamma)]
+
+
 def _dropout(b: Builder, op: nn.DropoutOp) -> Sequence[SSAValue]:
     return [op.x]
 
@@ -113,5 +117,6 @@ DECOMPOSITIONS: Mapping[type[Operation], Decomposition] = {
     nn.BceWithLogitsOp: _bce_with_logits,
     nn.BatchNormOp: _batch_norm,
     nn.BatchNormTrainOp: _batch_norm_train,
+    nn.RmsNormOp: _rms_norm,
     nn.DropoutOp: _dropout,
 }

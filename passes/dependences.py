@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import f32, i1, shape_of, type_of
+from niwaki.ir.dialects.tensor_op import NARROW, f32, i1, shape_of, type_of
 from niwaki.ir.effects import storage_read
 
 ANCHORS = (nn.Conv2dOp, nn.Conv2dDxOp, nn.Conv2dDwOp, nn.MatmulOp, nn.Reduction)
@@ -14,9 +14,9 @@ ANCHORS = (nn.Conv2dOp, nn.Conv2dDxOp, nn.Conv2dDwOp, nn.MatmulOp, nn.Reduction)
 
 
 def is_fusable_elementwise(op: Operation) -> bool:
-    """Whether `op` is an elementwise operation on f32 and masks."""
+    """Whether `op` is an elementwise operation on f32, what stands for it, and masks."""
     return isinstance(op, nn.Elementwise) and all(
-        type_of(v).element_type in (f32, i1) for v in (*op.operands, *op.results)
+        type_of(v).element_type in (f32, i1, *NARROW) for v in (*op.operands, *op.results)
     )
 
 
@@ -24,7 +24,8 @@ def is_fusable_elementwise(op: Operation) -> bool:
 class Update:
     """A gradient product and the elementwise operations that make new parameters of it.
 
-    Nothing outside reads a result of `anchor` or `members`, but for the assigns.
+    Nothing outside reads a result of `anchor` or `members`, but for the assigns. Of several
+    products that are added up (one for each micro-batch), the anchor is the last one.
     """
 
     anchor: Operation
@@ -48,7 +49,11 @@ def find_updates(block: Block) -> list[Update]:
         if is_fusable_elementwise(op) and _only_feeds(op, chain):
             chain.add(op)
     anchors = [op for op in block.ops if isinstance(op, ANCHORS) and _only_feeds(op, chain)]
-    return [_update_of(anchor, chain) for anchor in anchors]
+    last: dict[frozenset[train.AssignOp], Update] = {}
+    for anchor in reversed(anchors):
+        update = _update_of(anchor, chain)
+        last.setdefault(frozenset(update.assigns), update)
+    return list(reversed(last.values()))
 
 
 def _only_feeds(op: Operation, chain: set[Operation]) -> bool:

@@ -58,7 +58,7 @@ def _weight(op: Operation) -> train.ParameterOp | None:
     match op:
         case nn.Conv2dOp() | nn.QuantizedConv2dOp():
             return parameter_of(op.w)
-        case nn.MatmulOp():
+        case nn.MatmulOp() if len(shape_of(op.b)) == 2:
             return parameter_of(op.b)
         case _:
             return None

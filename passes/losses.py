@@ -1,11 +1,13 @@
 """The built-in losses: which target they take, and the operation they are."""
 
+from math import prod
+
 from xdsl.dialects.builtin import AnyFloat
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import SSAValue
 
 from niwaki.ir.builder import Builder
-from niwaki.ir.dialects.tensor_op import Tensor, i32, tensor, type_of
+from niwaki.ir.dialects.tensor_op import Tensor, i32, shape_of, tensor, type_of
 from niwaki.ir.errors import UsageError
 
 LOSSES = ("cross_entropy", "cross_entropy_soft", "mse", "bce", "output")
@@ -37,12 +39,13 @@ def target_type(function: FuncOp, loss: str) -> Tensor | None:
         return None
     if loss in ("mse", "bce"):
         return output
-    if len(shape) != 2:
+    if len(shape) not in (2, 3):
         raise UsageError(
-            f"the loss '{loss}' needs an output of the shape [batch, classes], the model's is "
-            f"{shape}: flatten it at the end of the model, or choose another loss"
+            f"the loss '{loss}' needs an output of the shape [batch, classes] or [batch, sequence, "
+            f"classes], the model's is {shape}: flatten it at the end of the model, or choose "
+            "another loss"
         )
-    return tensor(shape[:1], i32) if loss == "cross_entropy" else output
+    return tensor(shape[:-1], i32) if loss == "cross_entropy" else output
 
 
 def build_loss(b: Builder, loss: str, output: SSAValue, target: SSAValue) -> SSAValue:
@@ -53,7 +56,18 @@ def build_loss(b: Builder, loss: str, output: SSAValue, target: SSAValue) -> SSA
         case "bce":
             return b.bce_with_logits(output, target)
         case _:
-            return b.cross_entropy(output, target)
+            return b.cross_entropy(*as_rows(b, output, target))
+
+
+def as_rows(b: Builder, logits: SSAValue, target: SSAValue) -> tuple[SSAValue, SSAValue]:
+    """Logits [batch, sequence, classes] as [batch * sequence, classes], and their target."""
+    shape = shape_of(logits)
+    classes = shape[-1]
+    rows = prod(shape) // classes
+    like_logits = shape_of(target) == shape
+    return b.reshape(logits, [rows, classes]), b.reshape(
+        target, [rows, classes] if like_logits else [rows]
+    )
 
 
 def _outputs(function: FuncOp) -> list[Tensor]:

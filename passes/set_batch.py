@@ -147,8 +147,20 @@ def _elementwise(op: TensorOp, batched: set[SSAValue]) -> None:
 
 
 def _matmul(op: TensorOp, batched: set[SSAValue]) -> None:
+    if len(shape_of(op.operands[0])) > 2:
+        require(all(o in batched for o in op.operands), "only one of its stacks holds the batch")
+        return
     _only_first(op, batched)
     require(op.properties["transpose_a"] == BoolAttr.from_bool(False), "it sums over the batch")
+
+
+def _gather(op: TensorOp, batched: set[SSAValue]) -> None:
+    require(op.operands[0] not in batched, "it looks up rows of the batch")
+
+
+def _rms_norm(op: TensorOp, batched: set[SSAValue]) -> None:
+    _only_first(op, batched)
+    require(len(shape_of(op.results[0])) > 1, "it works along the batch")
 
 
 def _not_axis_0(op: TensorOp, batched: set[SSAValue]) -> None:
@@ -193,6 +205,8 @@ _CHECKS: tuple[tuple[type[TensorOp] | tuple[type[TensorOp], ...], _Check], ...] 
     (nn.QuantizedAddOp, _elementwise),
     (nn.QuantizedMeanOp, _not_axis_0),
     ((nn.BatchNormOp, nn.DropoutOp, nn.RandomMaskOp, nn.OneHotOp), _only_first),
+    (nn.RmsNormOp, _rms_norm),
+    (nn.GatherOp, _gather),
     (nn.MatmulOp, _matmul),
     ((nn.Reduction, nn.ConcatOp, nn.SoftmaxOp, nn.LogSoftmaxOp), _not_axis_0),
     (nn.TransposeOp, _transpose),

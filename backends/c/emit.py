@@ -46,6 +46,20 @@ static inline int32_t niwaki_max(int32_t a, int32_t b)
 {
     return a > b ? a : b;
 }
+
+static inline uint32_t niwaki_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float niwaki_float(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 """
 
 

@@ -23,6 +23,7 @@ from niwaki.backends.c.literals import float_literal, unsigned_literal
 from niwaki.backends.c.names import identifier
 from niwaki.backends.kernels.spec import buffer_bytes, strides_of
 from niwaki.ir.dialects import kernel
+from niwaki.ir.dialects.kernel import element_of
 from niwaki.ir.errors import DoesNotFitError
 
 _OPERATORS: dict[type[Operation], str] = {
@@ -72,10 +73,6 @@ def _scalar_type(element: Attribute) -> str:
             return "int" if bits == 1 else f"uint{bits}_t"
         case _:
             raise NotImplementedError(f"no C type for {element}")
-
-
-def _element(kind: Attribute) -> Attribute:
-    return kind.element_type if isinstance(kind, VectorType) else kind
 
 
 def _lanes(kind: Attribute) -> int:
@@ -142,7 +139,7 @@ class KernelEmitter:
 
     def _define(self, value: SSAValue, expressions: Sequence[str]) -> None:
         """A named constant for each lane of `value`."""
-        ctype = _scalar_type(_element(value.type))
+        ctype = _scalar_type(element_of(value.type))
         name = self._fresh("v")
         names = _lane_names(name, len(expressions))
         for lane, expression in zip(names, expressions, strict=True):
@@ -176,7 +173,7 @@ class KernelEmitter:
 
     def _binary(self, op: Operation, operator: str) -> None:
         result = op.results[0]
-        element = _element(result.type)
+        element = element_of(result.type)
         template = _arithmetic(element, operator)
         if isinstance(element, IndexType) and result.has_one_use() and _is_stable(op):
             self._inlined[result] = template.format(*(self._texts[o][0] for o in op.operands))
@@ -202,7 +199,7 @@ class KernelEmitter:
 
     def _compare(self, op: Operation) -> None:
         assert isinstance(op, kernel.CompareOp)
-        predicate, element = op.predicate.data, _element(op.lhs.type)
+        predicate, element = op.predicate.data, element_of(op.lhs.type)
         operator = _COMPARISONS[predicate]
         if predicate == "ult" and isinstance(element, IndexType):
             cast = "(uint32_t)"
@@ -229,18 +226,13 @@ class KernelEmitter:
         else:
             self._elementwise(op, _truncation(result))
 
-    def _extend(self, op: Operation) -> None:
-        ctype = _scalar_type(_element(op.results[0].type))
-        self._elementwise(op, f"({ctype}){{}}")
-
-    def _narrow(self, op: Operation) -> None:
-        result = _element(op.results[0].type)
-        self._elementwise(op, _truncation(result))
-
-    def _to_float(self, op: Operation) -> None:
-        source = _element(op.operands[0].type)
+    def _convert(self, op: Operation) -> None:
+        source, result = (element_of(v.type) for v in (op.operands[0], op.results[0]))
         assert isinstance(source, IntegerType)
-        self._elementwise(op, f"(float)(int{source.width.data}_t){{}}")
+        if isinstance(result, Float32Type):
+            self._elementwise(op, f"(float)(int{source.width.data}_t){{}}")
+        else:
+            self._elementwise(op, _truncation(result))
 
     # --- vectors
 
@@ -271,10 +263,13 @@ class KernelEmitter:
         self._define(op.dest, texts)
 
     def _bitcast(self, op: Operation) -> None:
-        """Between bytes and their bits, the lowest bit first."""
+        """Of one size: float and uint32_t. Else between bytes and their bits, the lowest first."""
         source, result = op.operands[0], op.results[0]
         texts = self._texts[source]
-        if _scalar_type(_element(source.type)) == "int":
+        if _lanes(source.type) == _lanes(result.type):
+            to_float = isinstance(element_of(result.type), Float32Type)
+            self._elementwise(op, f"{'niwaki_float' if to_float else 'niwaki_bits'}({{}})")
+        elif _scalar_type(element_of(source.type)) == "int":
             bytes_ = [texts[i : i + 8] for i in range(0, len(texts), 8)]
             bits = [" | ".join(f"({t} << {k})" for k, t in enumerate(b)) for b in bytes_]
             self._define(result, [f"(uint8_t)({b})" for b in bits])
@@ -331,7 +326,7 @@ class KernelEmitter:
         block = op.body.block
         induction, *carried = block.args
         for argument, first, result in zip(carried, op.iter_args, op.results, strict=True):
-            ctype = _scalar_type(_element(argument.type))
+            ctype = _scalar_type(element_of(argument.type))
             names = _lane_names(self._fresh("c"), _lanes(argument.type))
             for name, text in zip(names, self._texts[first], strict=True):
                 self._line(f"{ctype} {name} = {text};")
@@ -357,7 +352,7 @@ class KernelEmitter:
         """Gives the carried variables their next values, all at once."""
         names = [name for a in carried for name in self._texts[a]]
         texts = [text for v in values for text in self._texts[v]]
-        types = [_scalar_type(_element(a.type)) for a in carried for _ in self._texts[a]]
+        types = [_scalar_type(element_of(a.type)) for a in carried for _ in self._texts[a]]
         mutable = set(names)
         moved: list[str] = []
         for name, text, ctype in zip(names, texts, types, strict=True):
@@ -387,12 +382,11 @@ class KernelEmitter:
 _HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
     arith.ConstantOp: KernelEmitter._constant,  # pyright: ignore[reportPrivateUsage]
     arith.IndexCastOp: KernelEmitter._index_cast,  # pyright: ignore[reportPrivateUsage]
-    arith.ExtUIOp: KernelEmitter._extend,  # pyright: ignore[reportPrivateUsage]
-    arith.TruncIOp: KernelEmitter._narrow,  # pyright: ignore[reportPrivateUsage]
-    arith.SIToFPOp: KernelEmitter._to_float,  # pyright: ignore[reportPrivateUsage]
     arith.NegfOp: KernelEmitter._negate,  # pyright: ignore[reportPrivateUsage]
     kernel.CompareOp: KernelEmitter._compare,  # pyright: ignore[reportPrivateUsage]
     kernel.SelectOp: KernelEmitter._select,  # pyright: ignore[reportPrivateUsage]
+    kernel.CastOp: KernelEmitter._convert,  # pyright: ignore[reportPrivateUsage]
+    arith.BitcastOp: KernelEmitter._bitcast,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: KernelEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
     vector.ExtractOp: KernelEmitter._extract,  # pyright: ignore[reportPrivateUsage]
     vector.InsertOp: KernelEmitter._insert,  # pyright: ignore[reportPrivateUsage]
@@ -459,7 +453,7 @@ def _arithmetic(element: Attribute, operator: str) -> str:
 
 
 def _truncation(result: Attribute) -> str:
-    """The format of a conversion to a narrower integer."""
+    """The format of a conversion to another integer type."""
     ctype = _scalar_type(result)
     return "(int)({} & 1)" if ctype == "int" else f"({ctype}){{}}"
 

@@ -24,7 +24,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from niwaki.ir.dialects.kernel import CompareOp, SelectOp
+from niwaki.ir.dialects.kernel import CastOp, CompareOp, SelectOp, element_of
 
 Value: TypeAlias = SSAValue
 Index: TypeAlias = SSAValue | int
@@ -364,23 +364,15 @@ class KernelBuilder:
 
     def cast(self, x: Value, element: Attribute) -> Value:
         """Index to or from integer (signed), wider (unsigned), narrower, or signed to f32."""
-        source = _element(x)
+        source = element_of(x.type)
         if source == element:
             return x
-        if isinstance(x.type, VectorType):
-            # arith's conversions, as xDSL has them, take scalars only.
-            lanes = range(self.lanes(x))
-            return self.from_elements([self.cast(self.extract(x, i), element) for i in lanes])
         if isinstance(source, IndexType) or isinstance(element, IndexType):
             return self._one(arith.IndexCastOp(x, element))
         assert isinstance(source, IntegerType)
-        if isinstance(element, Float32Type):
-            wide = x if source.width.data > 1 else self.cast(x, i32)
-            return self._one(arith.SIToFPOp(wide, element))
-        assert isinstance(element, IntegerType)
-        if source.width.data < element.width.data:
-            return self._one(arith.ExtUIOp(x, element))
-        return self._one(arith.TruncIOp(x, element))
+        if isinstance(element, Float32Type) and source.width.data == 1:
+            x = self.cast(x, i32)
+        return self._one(CastOp.make(x, element))
 
     # --- vectors
 
@@ -432,7 +424,9 @@ class KernelBuilder:
         )
 
     def bitcast(self, x: Value, element: Attribute) -> Value:
-        """The bits of a vector's elements as elements of another type of the same size."""
+        """The bits of each element as an element of another type of the same size."""
+        if not isinstance(x.type, VectorType):
+            return self._one(arith.BitcastOp(x, element))
         return self._one(vector.BitcastOp(x, VectorType(element, [self.lanes(x)])))
 
     def pack_bits(self, mask: Value) -> Value:
@@ -448,9 +442,5 @@ class KernelBuilder:
         return self._one(vector.BitcastOp(packed, VectorType(i1, [count * 8])))
 
 
-def _element(value: Value) -> Attribute:
-    return value.type.element_type if isinstance(value.type, VectorType) else value.type
-
-
 def _is_float(value: Value) -> bool:
-    return isinstance(_element(value), Float32Type)
+    return isinstance(element_of(value.type), Float32Type)

@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import MemRefType, StridedLayoutAttr, i8
 from xdsl.ir import Block, Operation, SSAValue
 
 from niwaki.backends.kernels.pointwise import Group
-from niwaki.backends.kernels.spec import strides_of
+from niwaki.backends.kernels.spec import stored_element, strides_of
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import Tensor, TensorOp, get_ints, i1, ints, tensor, type_of
 
@@ -116,7 +116,8 @@ def _kind(
     strides = [1 if step is None else step for step in steps]
     collapsed = tensor(shape, kind.element_type)
     if kind.element_type != i1:
-        return collapsed, MemRefType(kind.element_type, shape, StridedLayoutAttr(strides))
+        element = stored_element(kind.element_type)
+        return collapsed, MemRefType(element, shape, StridedLayoutAttr(strides))
     bytes_shape = [*shape[:-1], (shape[-1] + 7) // 8]
     bytes_strides = [*((s + 7) // 8 for s in strides[:-1]), 1]
     return collapsed, MemRefType(i8, bytes_shape, StridedLayoutAttr(bytes_strides))

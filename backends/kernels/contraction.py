@@ -1,6 +1,7 @@
 """Which kernel computes a contraction, and matrix products."""
 
 from collections.abc import Sequence
+from math import prod
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
@@ -48,11 +49,12 @@ def select_contraction(
 
 
 def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
+    """One product after another, for each pair of matrices of the stacks."""
     a_shape = shape_of(anchor.a)
     transpose_a = bool(anchor.transpose_a.value.data)
     transpose_b = bool(anchor.transpose_b.value.data)
-    rows, columns = shape_of(anchor.y)
-    length = a_shape[0] if transpose_a else a_shape[1]
+    *stack, rows, columns = shape_of(anchor.y)
+    length = a_shape[-2] if transpose_a else a_shape[-1]
     target = contraction.target
     by_dots = transpose_b and not transpose_a and use_dots(rows, length, target)
     workspace = 4 * columns * length if transpose_b and not by_dots else 0
@@ -60,19 +62,26 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, workspace)
 
-        def put(row: Index, column: Index, lanes: int, value: Value) -> None:
-            refs.pointwise.emit(k, [row, column], lanes, value)
+        def product(place: list[Index]) -> None:
+            def put(row: Index, column: Index, lanes: int, value: Value) -> None:
+                refs.pointwise.emit(k, [*place, row, column], lanes, value)
 
-        a = Matrix(refs.anchor[0], 0, 1 if transpose_a else length)
-        b = Matrix(refs.anchor[1], 0, length if transpose_b else 1)
-        if by_dots:
-            multiply_dots(k, target, a, b, rows, columns, length, put)
-            return k.finish()
-        if transpose_b:
-            assert refs.scratch is not None
-            b = transpose(k, b, columns, length, refs.scratch, 0)
-        sums = [Sum(length, a_shape[1] if transpose_a else 1, columns)]
-        multiply_outer(k, target, a, b, rows, columns, sums, put)
+            number: Index = 0
+            for index, size in zip(place, stack, strict=True):
+                number = k.iadd(k.imul(number, size), index)
+            a_start, b_start = k.imul(number, rows * length), k.imul(number, columns * length)
+            a = Matrix(refs.anchor[0], a_start, 1 if transpose_a else length)
+            b = Matrix(refs.anchor[1], b_start, length if transpose_b else 1)
+            if by_dots:
+                multiply_dots(k, target, a, b, rows, columns, length, put)
+                return
+            if transpose_b:
+                assert refs.scratch is not None
+                b = transpose(k, b, columns, length, refs.scratch, 0)
+            sums = [Sum(length, a_shape[-1] if transpose_a else 1, columns)]
+            multiply_outer(k, target, a, b, rows, columns, sums, put)
+
+        k.nest(stack, product)
         return k.finish()
 
-    return contraction.spec(workspace, 2 * rows * columns * length, build)
+    return contraction.spec(workspace, 2 * prod(shape_of(anchor.y)) * length, build)

@@ -12,10 +12,10 @@ from math import prod
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
+from niwaki.backends.kernels.gather import Gather, GatherShape, backward_gathers, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References, collapsed
-from niwaki.backends.kernels.pointwise import each_block
 from niwaki.backends.kernels.product import (
     Matrix,
     Put,
@@ -48,29 +48,12 @@ class _Phase:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """A gathering convolution: what is read, what is written, and the filter's strides."""
+class _Shape(GatherShape):
+    """A gathering convolution: what is read, what is written, and how."""
 
-    batch: int
-    in_size: tuple[int, int]
-    in_channels: int
-    """Of the gathered tensor, all groups."""
-    out_size: tuple[int, int]
-    out_channels: int
-    groups: int
     kernel: tuple[int, int]
     forward: bool
     phases: tuple[_Phase, ...]
-
-    @property
-    def depth(self) -> int:
-        """Gathered channels per group."""
-        return self.in_channels // self.groups
-
-    @property
-    def width(self) -> int:
-        """Written channels per group."""
-        return self.out_channels // self.groups
 
     @property
     def length(self) -> int:
@@ -131,7 +114,7 @@ class _Plan:
 
 def _plan(shape: _Shape, target: Target) -> _Plan:
     length = shape.length
-    positions = shape.batch * prod(shape.out_size)
+    positions = shape.positions
     dots = shape.forward and use_dots(positions, length, target)
     transposed = length * shape.out_channels if shape.forward and not dots else 0
     if dots:
@@ -148,7 +131,7 @@ def select(anchor: nn.Conv2dOp | nn.Conv2dDxOp, contraction: Contraction) -> Ker
     """The kernel of an ordinary or grouped convolution, or of its input's cotangent."""
     shape, target = _shape(anchor), contraction.target
     plan = _plan(shape, target)
-    positions = shape.batch * prod(shape.out_size)
+    positions = shape.positions
     taps = shape.kernel[0] * shape.kernel[1]
     forward_positions = positions if shape.forward else shape.batch * prod(shape.in_size)
     forward_outputs = shape.width if shape.forward else shape.depth
@@ -210,7 +193,7 @@ class _Kernel:
             for phase in shape.phases:
                 self._groups(phase)
             return
-        positions = shape.batch * prod(shape.out_size)
+        positions = shape.positions
         a, b = Matrix(x, 0, shape.in_channels), self._filter(0)
         if self.plan.dots:
             multiply_dots(

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels import narrow
+from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References
-from niwaki.backends.kernels.pointwise import each_block
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.tiles import Accumulators, Block, accumulate, each_tile, zeros
+from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile, zeros
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
 
@@ -204,12 +205,13 @@ def _filter_row(
 
     def at(taps: range, source: Index, goal: Index) -> Callable[..., Accumulators]:
         def step(column: Index, tile: Accumulators) -> Accumulators:
-            cotangent = k.load(refs.anchor[1], [k.iadd(goal, k.imul(column, channels))], lanes)
+            place = k.iadd(goal, k.imul(column, channels))
+            cotangent = narrow.load(k, refs.anchor[1], [place], lanes)
             first = k.iadd(source, k.imul(column, columns.in_step * channels))
             result = [list(row) for row in tile]
             for j in taps:
                 offset = (columns.offset + j * columns.offset_step) * channels
-                value = k.load(refs.anchor[0], [k.iadd(first, offset)], lanes)
+                value = narrow.load(k, refs.anchor[0], [k.iadd(first, offset)], lanes)
                 result[j] = [k.fma(value, cotangent, tile[j][0])]
             return result
 

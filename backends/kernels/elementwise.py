@@ -8,9 +8,10 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
 from niwaki.backends.kernels import masks
+from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder
 from niwaki.backends.kernels.collapse import collapse
-from niwaki.backends.kernels.pointwise import Group, Pointwise, each_block
+from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects.tensor_op import i1, shape_of, type_of

@@ -6,20 +6,20 @@ from math import prod
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels import narrow
+from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.gather import Gather, forward_gather
+from niwaki.backends.kernels.gather import Gather, GatherShape, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import (
     Accumulators,
-    Block,
     Panel,
     accumulate,
     each_panel,
     each_tile,
     outer_step,
     panels,
-    split,
     tile_rows,
     unroll_of,
     zeros,
@@ -30,29 +30,11 @@ from niwaki.ir.dialects.tensor_op import shape_of
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """Sizes; `depth` and `width` are input and output channels of one group."""
+class _Shape(GatherShape):
+    """The gathered input and the cotangent at its positions."""
 
-    batch: int
-    in_size: tuple[int, int]
-    in_channels: int
-    out_size: tuple[int, int]
-    out_channels: int
-    groups: int
     rows: Gather
     columns: Gather
-
-    @property
-    def depth(self) -> int:
-        return self.in_channels // self.groups
-
-    @property
-    def width(self) -> int:
-        return self.out_channels // self.groups
-
-    @property
-    def positions(self) -> int:
-        return self.batch * prod(self.out_size)
 
     @property
     def flat(self) -> bool:
@@ -181,10 +163,10 @@ class _Kernel:
             edge, corner = (source, goal) if self.swap else (goal, source)
 
             def a(row: int, _: Index) -> Value:
-                return k.load(scalars, [k.iadd(edge, row)])
+                return narrow.load(k, scalars, [k.iadd(edge, row)])
 
             def b(block: Block, _: Index) -> Value:
-                return k.load(vectors, [k.iadd(corner, block.start)], block.lanes)
+                return narrow.load(k, vectors, [k.iadd(corner, block.start)], block.lanes)
 
             return outer_step(k, a, b, panel.blocks)
 

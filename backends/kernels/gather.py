@@ -6,8 +6,37 @@ tap_step, from input position * in_step + offset + j * offset_step, where that l
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from niwaki.backends.kernels.builder import Index, KernelBuilder
+
+
+@dataclass(frozen=True)
+class GatherShape:
+    """Sizes of a convolution: what is gathered ("in"), and what there is at each position."""
+
+    batch: int
+    in_size: tuple[int, int]
+    in_channels: int
+    """Of all groups."""
+    out_size: tuple[int, int]
+    out_channels: int
+    groups: int
+
+    @property
+    def depth(self) -> int:
+        """Gathered channels per group."""
+        return self.in_channels // self.groups
+
+    @property
+    def width(self) -> int:
+        """Other channels per group."""
+        return self.out_channels // self.groups
+
+    @property
+    def positions(self) -> int:
+        """Of the whole batch."""
+        return self.batch * prod(self.out_size)
 
 
 @dataclass(frozen=True)

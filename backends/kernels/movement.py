@@ -12,8 +12,8 @@ from math import prod
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.pointwise import each_block
 from niwaki.backends.kernels.spec import (
     KernelSpec,
     buffer_bytes,

@@ -1,6 +1,6 @@
 """Elementwise operations at one place: what kernels do around their anchor, or all they do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -161,32 +161,6 @@ def store(k: KernelBuilder, value: Value, ref: Value, indices: Sequence[Index]) 
         masks.store(k, value, ref, indices)
     else:
         k.store(value, ref, indices)
-
-
-def blocks(size: int, lanes: int) -> tuple[int, list[tuple[int, int]]]:
-    """Splits a row: (end of the loop over full blocks, [(start, lanes)] of the tail).
-
-    The tail's blocks are descending powers of two: 24 by 16 is 16, then 8; 10 by 8 is 8, then 2.
-    """
-    full = size // lanes * lanes
-    tail, start, width = list[tuple[int, int]](), full, lanes
-    while start < size:
-        while start + width > size:
-            width //= 2
-        tail.append((start, width))
-        start += width
-    return full, tail
-
-
-def each_block(k: KernelBuilder, size: int, lanes: int, body: Callable[[Index, int], None]) -> None:
-    """body(start, lanes) for every block of a row of `size`: a loop of full ones, then the tail."""
-    full, tail = blocks(size, lanes)
-    if full == lanes:
-        body(0, lanes)
-    elif full:
-        k.each(0, full, lanes, lambda i: body(i, lanes))
-    for start, width in tail:
-        body(start, width)
 
 
 def ref_shape(ref: Value) -> tuple[int, ...]:

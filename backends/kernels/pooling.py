@@ -13,9 +13,10 @@ from xdsl.dialects.builtin import MemRefType, f32, i8, i32
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation
 
+from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.elementwise import block_lanes
-from niwaki.backends.kernels.pointwise import Group, Pointwise, each_block
+from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from niwaki.backends.kernels import narrow
+from niwaki.backends.kernels.blocks import Block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.tiles import (
     Accumulators,
-    Block,
     Panel,
     accumulate,
     dot_tile,
@@ -61,7 +62,7 @@ def transpose(
         source, goal = k.iadd(i, b.start), k.iadd(k.imul(i, columns), start)
 
         def element(j: Value) -> None:
-            value = k.load(b.ref, [k.iadd(k.imul(j, b.stride), source)])
+            value = narrow.load(k, b.ref, [k.iadd(k.imul(j, b.stride), source)])
             k.store(value, scratch, [k.iadd(goal, j)])
 
         k.each(0, columns, 1, element)
@@ -138,11 +139,11 @@ def _accumulate_all(
 
     def left(row: int, i: Index) -> Value:
         place = k.iadd(k.imul(i, loop.a_step), origin)
-        return k.load(a.ref, [k.iadd(place, row * a.stride)])
+        return narrow.load(k, a.ref, [k.iadd(place, row * a.stride)])
 
     def right(block: Block, i: Index) -> Value:
         place = k.iadd(k.imul(i, loop.b_step), corner)
-        return k.load(b.ref, [k.iadd(place, block.start)], block.lanes)
+        return narrow.load(k, b.ref, [k.iadd(place, block.start)], block.lanes)
 
     step = outer_step(k, left, right, panel.blocks)
     unroll = unroll_of(len(tile), len(panel.blocks))
@@ -193,8 +194,8 @@ def dots(
         k,
         length,
         target.lanes,
-        lambda r, i, lanes: k.load(a.ref, [k.iadd(origins[r], i)], lanes),
-        lambda c, i, lanes: k.load(b.ref, [k.iadd(corners[c], i)], lanes),
+        lambda r, i, lanes: narrow.load(k, a.ref, [k.iadd(origins[r], i)], lanes),
+        lambda c, i, lanes: narrow.load(k, b.ref, [k.iadd(corners[c], i)], lanes),
         count,
         width,
     )

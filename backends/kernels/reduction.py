@@ -14,10 +14,11 @@ from xdsl.dialects.builtin import MemRefType, f32
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation
 
+from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.collapse import Collapsed, collapse
 from niwaki.backends.kernels.elementwise import block_lanes, elementwise, in_place_pairs
-from niwaki.backends.kernels.pointwise import Group, Pointwise, blocks, store
+from niwaki.backends.kernels.pointwise import Group, Pointwise, store
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
@@ -127,8 +128,8 @@ class _Reducer:
     def _row(self, place: Sequence[Index]) -> Value:
         """One row reduced to a scalar."""
         k, row = self._k, self._shape[-1]
-        full, tail = blocks(row, self._lanes)
-        parts = [self._load(place, start, width) for start, width in tail]
+        full = row - row % self._lanes
+        parts = [self._load(place, b.start, b.lanes) for b in split(row, self._lanes, full)]
         if full:
             lanes = self._lanes
 
@@ -144,26 +145,22 @@ class _Reducer:
         k, row, lanes = self._k, self._shape[-1], self._lanes
         width = lanes * self._columns
         whole = row // width * width
-        group = [(i * lanes, lanes) for i in range(self._columns)]
+        group = split(width, lanes)
         if whole:
             k.each(0, whole, width, lambda start: self._column_group(kept, start, group))
         if whole < row:
-            full, tail = blocks(row - whole, lanes)
-            rest = [*((start, lanes) for start in range(0, full, lanes)), *tail]
-            self._column_group(kept, whole, rest)
+            self._column_group(kept, whole, split(row - whole, lanes))
 
-    def _column_group(
-        self, kept: Sequence[Index], start: Index, group: Sequence[tuple[int, int]]
-    ) -> None:
+    def _column_group(self, kept: Sequence[Index], start: Index, group: Sequence[Block]) -> None:
         k, place = self._k, self._place(kept)
 
         def terms(p: list[Index]) -> list[Value]:
-            return [self._load(p, k.iadd(start, offset), lanes) for offset, lanes in group]
+            return [self._load(p, k.iadd(start, block.start), block.lanes) for block in group]
 
         self._ways = max(1, _WAYS // len(group))
         values = self._accumulate(self._reduced, place, terms)
-        for (offset, lanes), value in zip(group, values, strict=True):
-            self._finish([*place[:-1], k.iadd(start, offset)], value, lanes)
+        for block, value in zip(group, values, strict=True):
+            self._finish([*place[:-1], k.iadd(start, block.start)], value, block.lanes)
 
     # --- shared
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
-from xdsl.dialects.builtin import Float32Type, VectorType, i1
+from xdsl.dialects.builtin import Float32Type, f32, i1
 from xdsl.ir import Attribute, Operation
 
-from niwaki.backends.kernels import vector_math
+from niwaki.backends.kernels import narrow, vector_math
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.kernel import element_of
 
 Rule: TypeAlias = Callable[[KernelBuilder, Operation, Sequence[Value]], Value]
 """(builder, operation, operands) -> result; all operands have one number of lanes."""
@@ -27,17 +28,13 @@ def evaluate(k: KernelBuilder, op: Operation, operands: Sequence[Value]) -> Valu
     return rule(k, op, operands)
 
 
-def _element(x: Value) -> Attribute:
-    return x.type.element_type if isinstance(x.type, VectorType) else x.type
-
-
 def _like(k: KernelBuilder, x: Value, value: float, element: Attribute | None = None) -> Value:
     """A constant with the lanes, and unless given the element type, of `x`."""
-    return k.constant(value, element or _element(x), k.lanes(x))
+    return k.constant(value, element or element_of(x.type), k.lanes(x))
 
 
 def _is_float(x: Value) -> bool:
-    return isinstance(_element(x), Float32Type)
+    return isinstance(element_of(x.type), Float32Type)
 
 
 def _clip(k: KernelBuilder, x: Value, low: float, high: float) -> Value:
@@ -134,9 +131,14 @@ def _compare(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
 def _cast(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     assert isinstance(op, nn.CastOp)
     (x,) = xs
-    if _element(x) != i1:
-        return k.cast(x, op.to)
-    return k.select(x, _like(k, x, 1, op.to), _like(k, x, 0, op.to))
+    if element_of(x.type) == i1:
+        return k.select(x, _like(k, x, 1, op.to), _like(k, x, 0, op.to))
+    return narrow.widen(k, x) if op.to == f32 else k.cast(x, op.to)
+
+
+def _narrow(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    assert isinstance(op, nn.NarrowOp)
+    return narrow.narrow(k, xs[0], op.to)
 
 
 RULES: Mapping[type[Operation], Rule] = MappingProxyType(
@@ -168,6 +170,7 @@ RULES: Mapping[type[Operation], Rule] = MappingProxyType(
         nn.AndOp: lambda k, _, xs: k.bit_and(*xs),
         nn.SelectOp: lambda k, _, xs: k.select(*xs),
         nn.CastOp: _cast,
+        nn.NarrowOp: _narrow,
     }
 )
 """Every operation of `nn` that is elementwise."""

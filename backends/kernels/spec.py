@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from xdsl.dialects.builtin import IntegerType, MemRefType, StridedLayoutAttr, i8
+from xdsl.dialects.builtin import IntegerType, MemRefType, StridedLayoutAttr, bf16, i8, i16
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute
 
@@ -37,14 +37,19 @@ def memref_of(kind: Tensor) -> MemRefType:
     """The contiguous layout of a tensor type.
 
     Masks (i1) are bits: each row of the last dimension starts at a new byte, element 0 in the
-    lowest bit, so memref<...x ceil(C / 8) x i8>.
+    lowest bit, so memref<...x ceil(C / 8) x i8>. Of bf16, the bits are stored, as i16.
     """
     shape = list(kind.get_shape())
     if kind.element_type != i1:
-        return MemRefType(kind.element_type, shape)
+        return MemRefType(stored_element(kind.element_type), shape)
     if not shape:
         return MemRefType(i8, [1])
     return MemRefType(i8, [*shape[:-1], (shape[-1] + 7) // 8])
+
+
+def stored_element(element: Attribute) -> Attribute:
+    """The element type in memory of a tensor's `element`, which is no mask's."""
+    return i16 if element == bf16 else element
 
 
 def element_bytes(element: Attribute) -> int:

@@ -8,8 +8,8 @@ from xdsl.dialects.builtin import MemRefType, f32, i32
 from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels import masks
+from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.pointwise import each_block
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn

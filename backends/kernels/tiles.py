@@ -8,28 +8,9 @@ the outer product (a row of B is contiguous: B's vectors times A's scalars) and 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.targets import Target
-
-
-@dataclass(frozen=True)
-class Block:
-    """Columns [start, start + lanes) of a tile."""
-
-    start: int
-    lanes: int
-
-
-def split(size: int, lanes: int) -> list[Block]:
-    """`size` columns as full vectors and a tail of halving widths: 24 by 16 is 16 + 8."""
-    blocks: list[Block] = []
-    start = 0
-    while start < size:
-        while lanes > size - start:
-            lanes //= 2
-        blocks.append(Block(start, lanes))
-        start += lanes
-    return blocks
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,7 @@ _INTRINSIC = {
     math.AbsFOp: "fabs",
 }
 _CASTS = {
-    arith.ExtUIOp: "zext",
-    arith.TruncIOp: "trunc",
-    arith.SIToFPOp: "sitofp",
+    arith.BitcastOp: "bitcast",
     vector.BitcastOp: "bitcast",
 }
 _REDUCTIONS = {"add": "fadd", "maxnumf": "fmax"}
@@ -227,6 +225,15 @@ class _FunctionEmitter:
         result = op.results[0]
         source = self._typed(op.operands[0])
         self._line(f"{self.define(result)} = {name} {source} to {self.module.type(result.type)}")
+
+    def _convert(self, op: Operation) -> None:
+        source, result = (kernel.element_of(v.type) for v in (op.operands[0], op.results[0]))
+        if isinstance(result, Float32Type):
+            self._cast(op, "sitofp")
+        else:
+            assert isinstance(source, IntegerType)
+            assert isinstance(result, IntegerType)
+            self._cast(op, "zext" if source.width.data < result.width.data else "trunc")
 
     def _index_cast(self, op: Operation) -> None:
         source, result = op.operands[0], op.results[0]
@@ -412,6 +419,7 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     arith.IndexCastOp: _FunctionEmitter._index_cast,  # pyright: ignore[reportPrivateUsage]
     kernel.CompareOp: _FunctionEmitter._compare,  # pyright: ignore[reportPrivateUsage]
     kernel.SelectOp: _FunctionEmitter._select,  # pyright: ignore[reportPrivateUsage]
+    kernel.CastOp: _FunctionEmitter._convert,  # pyright: ignore[reportPrivateUsage]
     arith.NegfOp: _FunctionEmitter._negate,  # pyright: ignore[reportPrivateUsage]
     math.ErfOp: _FunctionEmitter._erf,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: _FunctionEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]

@@ -1,12 +1,12 @@
 """The `kernel` dialect: what the loop level needs beyond xDSL's scf, arith, math and vector.
 
-xDSL's arith.cmpi, arith.cmpf and arith.select take scalar conditions only; these take vectors too.
+xDSL's comparisons, selections and conversions take scalars only; these take vectors too.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from xdsl.dialects.builtin import IntegerType, StringAttr, VectorType, i1
+from xdsl.dialects.builtin import Float32Type, IntegerType, StringAttr, VectorType, i1
 from xdsl.ir import Attribute, Dialect, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -28,6 +28,11 @@ PREDICATES: Mapping[str, bool] = MappingProxyType(
     }
 )  # fmt: skip
 """Predicate -> whether it compares floats. LLVM's names."""
+
+
+def element_of(kind: Attribute) -> Attribute:
+    """The element type of a vector type; a scalar type itself."""
+    return kind.element_type if isinstance(kind, VectorType) else kind
 
 
 def mask_type(kind: Attribute) -> Attribute:
@@ -62,13 +67,8 @@ class CompareOp(IRDLOperation):
         require(self.predicate.data in PREDICATES, f"unknown predicate '{self.predicate.data}'")
         require(self.lhs.type == self.rhs.type, "operands must have one type")
         require(self.result.type == mask_type(self.lhs.type), "the result must be the mask type")
-        element = (
-            self.lhs.type.element_type if isinstance(self.lhs.type, VectorType) else self.lhs.type
-        )
-        require(
-            not (PREDICATES[self.predicate.data] and isinstance(element, IntegerType)),
-            "a float predicate on integers",
-        )
+        integers = isinstance(element_of(self.lhs.type), IntegerType)
+        require(not (PREDICATES[self.predicate.data] and integers), "a float predicate on integers")
 
 
 @irdl_op_definition
@@ -95,4 +95,29 @@ class SelectOp(IRDLOperation):
         require(self.mask.type == mask_type(self.a.type), "the mask must fit the arms")
 
 
-KERNEL = Dialect("kernel", [CompareOp, SelectOp])
+@irdl_op_definition
+class CastOp(IRDLOperation):
+    """Integers to wider (unsigned) or narrower ones, or, signed, to f32; elementwise."""
+
+    name = "kernel.cast"
+    traits = traits_def(Pure())
+    x = operand_def()
+    result = result_def()
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    @classmethod
+    def make(cls, x: SSAValue, element: Attribute) -> "CastOp":
+        """Builds the operation; the result has elements of type `element`."""
+        vector = isinstance(x.type, VectorType)
+        kind = VectorType(element, x.type.get_shape()) if vector else element
+        return cls.create(operands=[x], result_types=[kind])
+
+    def verify_(self) -> None:
+        source, result = element_of(self.x.type), element_of(self.result.type)
+        require(isinstance(source, IntegerType), "the operand must be of integers")
+        require(isinstance(result, IntegerType | Float32Type), "the result must be of i<n> or f32")
+        require(source != result, "source and result must differ")
+        require(mask_type(self.x.type) == mask_type(self.result.type), "the lanes must be the same")
+
+
+KERNEL = Dialect("kernel", [CompareOp, SelectOp, CastOp])

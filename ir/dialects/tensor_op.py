@@ -14,8 +14,10 @@ from xdsl.dialects.builtin import (
     IntegerType,
     StringAttr,
     TensorType,
+    bf16,
     f32,
     i1,
+    i8,
     i32,
     i64,
 )
@@ -119,6 +121,21 @@ def common_element(operands: Sequence[Tensor]) -> Attribute:
     return element
 
 
+NARROW = (bf16, i8)
+"""Element types that stand for f32 with fewer bits."""
+
+
+def widened_element(operands: Sequence[Tensor]) -> Attribute:
+    """`common_element` of operands that are read as f32 if they are of NARROW elements.
+
+    A model that is all in bf16 stays so.
+    """
+    if all(t.element_type == bf16 for t in operands):
+        return bf16
+    wide = [tensor(t.get_shape(), f32) if t.element_type in NARROW else t for t in operands]
+    return common_element(wide)
+
+
 class TensorOp(IRDLOperation, ABC):
     """An operation on static tensors whose result types follow from operands and attributes."""
 
@@ -150,17 +167,20 @@ class TensorOp(IRDLOperation, ABC):
 
 
 __all__ = [
+    "NARROW",
     "AttributeValue",
     "Attributes",
     "Tensor",
     "TensorOp",
     "Tensors",
+    "bf16",
     "broadcast_shapes",
     "common_element",
     "f32",
     "get_int",
     "get_ints",
     "i1",
+    "i8",
     "i32",
     "ints",
     "require",
@@ -169,4 +189,5 @@ __all__ = [
     "tensor_bytes",
     "to_attribute",
     "type_of",
+    "widened_element",
 ]

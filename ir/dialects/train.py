@@ -55,11 +55,12 @@ class Storage(IRDLOperation, ABC):
 class ParameterOp(Storage):
     """A weight of the model. The array is in the weight store under the same name.
 
-    `sha256`: the start of its content hash. `update`: the sizes of the leading box that this
-    training step updates; absent = frozen. `source_permutation`: the stored array is the model
-    file's, transposed by it (`numpy.transpose(file_array, source_permutation)`). `fixed`: no
-    scheme updates it, because it is a buffer of the model or was exported without a gradient
-    (running statistics are fixed too: only their batch norm moves them).
+    `sha256`: the start of its content hash, empty where there is no array. `update`: the sizes of
+    the leading box that this training step updates; absent = frozen. `source_permutation`: the
+    stored array is the model file's, transposed by it (`numpy.transpose(file_array,
+    source_permutation)`). `fixed`: no scheme updates it, because it is a buffer of the model or
+    was exported without a gradient (running statistics are fixed too: only their batch norm moves
+    them).
     """
 
     name = "train.parameter"

@@ -82,6 +82,13 @@ class CompositeFunctions(InterpreterFunctions):
         y = centred / np.sqrt(batch_var + op.epsilon.value.data) * gamma + beta
         return y, batch_mean.reshape(-1), batch_var.reshape(-1)
 
+    @impl(nn.RmsNormOp)
+    def rms_norm(
+        self, interpreter: Interpreter, op: nn.RmsNormOp, args: PythonValues
+    ) -> PythonValues:
+        x, gamma = args
+        return (x / np.sqrt(mean(x * x, [x.ndim - 1]) + op.epsilon.value.data) * gamma,)
+
     @impl(nn.DropoutOp)
     def dropout(
         self, interpreter: Interpreter, op: nn.DropoutOp, args: PythonValues

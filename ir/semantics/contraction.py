@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
+from xdsl.ir import Operation
 
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import get_ints, shape_of
+from niwaki.ir.dialects.tensor_op import get_ints, shape_of, type_of
+from niwaki.ir.semantics.narrow import widen
 from niwaki.ir.semantics.taps import cropped, padded, padded_zeros, taps
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -27,6 +29,12 @@ def _filter_by_group(w: Array, groups: int) -> Array:
     return w.reshape(groups, w.shape[0] // groups, w.shape[1])
 
 
+def _wide(op: Operation, args: PythonValues) -> list[Array]:
+    """The operands as they enter the products."""
+    kinds = [type_of(o).element_type for o in op.operands]
+    return [widen(a, kind) for a, kind in zip(args, kinds, strict=True)]
+
+
 def convolve(x: Array, w: Array, window: nn.Window) -> Array:
     """The convolution of an NHWC input with OHWI filters, in the dtype of `x`."""
     height, width = window.output_size(x.shape[1:3], w.shape[1:3])
@@ -41,7 +49,7 @@ def convolve(x: Array, w: Array, window: nn.Window) -> Array:
 
 @register_impls
 class ContractionFunctions(InterpreterFunctions):
-    """Sums in the dtype of the operands."""
+    """Sums in the dtype of the operands, in f32 if they are narrow."""
 
     @impl(nn.Conv2dOp)
     def conv2d(self, interpreter: Interpreter, op: nn.Conv2dOp, args: PythonValues) -> PythonValues:
@@ -64,7 +72,7 @@ class ContractionFunctions(InterpreterFunctions):
     def conv2d_dw(
         self, interpreter: Interpreter, op: nn.Conv2dDwOp, args: PythonValues
     ) -> PythonValues:
-        x, dy = args
+        x, dy = _wide(op, args)
         window = op.window
         kernel = get_ints(op.properties, "kernel_size")
         dw = np.empty(shape_of(op.dw), x.dtype)
@@ -76,6 +84,7 @@ class ContractionFunctions(InterpreterFunctions):
 
     @impl(nn.MatmulOp)
     def matmul(self, interpreter: Interpreter, op: nn.MatmulOp, args: PythonValues) -> PythonValues:
-        a = args[0].T if op.transpose_a.value.data else args[0]
-        b = args[1].T if op.transpose_b.value.data else args[1]
+        a, b = _wide(op, args)
+        a = a.swapaxes(-1, -2) if op.transpose_a.value.data else a
+        b = b.swapaxes(-1, -2) if op.transpose_b.value.data else b
         return (a @ b,)

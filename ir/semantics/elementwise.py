@@ -8,7 +8,9 @@ import numpy as np
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 
 from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import type_of
 from niwaki.ir.dtypes import dtype_of
+from niwaki.ir.semantics.narrow import narrow, widen
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -168,4 +170,9 @@ class ElementwiseFunctions(InterpreterFunctions):
 
     @impl(nn.CastOp)
     def cast(self, interpreter: Interpreter, op: nn.CastOp, args: PythonValues) -> PythonValues:
-        return (args[0].astype(dtype_of(op.to)),)
+        source = type_of(op.x).element_type
+        return (widen(args[0], source).astype(dtype_of(op.to), copy=False),)
+
+    @impl(nn.NarrowOp)
+    def narrow(self, interpreter: Interpreter, op: nn.NarrowOp, args: PythonValues) -> PythonValues:
+        return (narrow(args[0], op.to),)

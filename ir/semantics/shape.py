@@ -104,6 +104,23 @@ class ShapeFunctions(InterpreterFunctions):
         classes = np.arange(get_int(op.properties, "depth"))
         return ((args[0][..., None] == classes).astype(dtype_of(type_of(op.y).element_type)),)
 
+    @impl(nn.GatherOp)
+    def gather(self, interpreter: Interpreter, op: nn.GatherOp, args: PythonValues) -> PythonValues:
+        table, indices = args
+        inside = (indices >= 0) & (indices < len(table))
+        rows = table[np.where(inside, indices, 0)]
+        return (np.where(inside[..., None], rows, table.dtype.type(0)),)
+
+    @impl(nn.ScatterAddOp)
+    def scatter_add(
+        self, interpreter: Interpreter, op: nn.ScatterAddOp, args: PythonValues
+    ) -> PythonValues:
+        x, indices = args
+        y = np.zeros(shape_of(op.y), x.dtype)
+        inside = (indices >= 0) & (indices < len(y))
+        np.add.at(y, indices[inside], x[inside])
+        return (y,)
+
     @impl(nn.CountCorrectOp)
     def count_correct(
         self, interpreter: Interpreter, op: nn.CountCorrectOp, args: PythonValues

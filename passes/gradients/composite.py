@@ -104,6 +104,19 @@ def _batch_norm_train(
     return [dx, dgamma if needed[1] else None, dbeta if needed[2] else None]
 
 
+def _rms_norm(b: Builder, op: nn.RmsNormOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
+    """y = x * r * gamma, r = 1 / sqrt(mean(x^2) + epsilon), which is computed again from x."""
+    inverse = b.inverse_rms(op.x, op.epsilon.value.data)
+    normalised = b.mul(op.x, inverse)
+    dx = None
+    if needed[0]:
+        dn = b.mul(g, op.gamma)
+        mean = b.reduce_mean(b.mul(dn, normalised), [len(shape_of(op.x)) - 1])
+        dx = b.mul(b.sub(dn, b.mul(normalised, mean)), inverse)
+    dgamma = sum_to(b, b.mul(g, normalised), shape_of(op.gamma)) if needed[1] else None
+    return [dx, dgamma]
+
+
 def _dropout(b: Builder, op: nn.DropoutOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
     return [g]
 
@@ -116,5 +129,6 @@ RULES: Mapping[type[Operation], Rule] = {
     nn.BceWithLogitsOp: _bce_with_logits,
     nn.BatchNormOp: _batch_norm,
     nn.BatchNormTrainOp: _batch_norm_train,
+    nn.RmsNormOp: _rms_norm,
     nn.DropoutOp: _dropout,
 }

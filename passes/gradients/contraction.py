@@ -64,9 +64,10 @@ def _matmul(b: Builder, op: nn.MatmulOp, g: SSAValue, needed: Sequence[bool]) ->
     elif needed[0]:
         da = b.matmul(g, op.b, transpose_b=not tb)
     if needed[1]:
-        box = wanted_box(op.b)
+        box = wanted_box(op.b)[-2:]
         columns, rows = box if tb else reversed(box)
-        a, dy = leading(b, op.a, 0 if ta else 1, rows), leading(b, g, 1, columns)
+        last = len(shape_of(g)) - 1
+        a, dy = leading(b, op.a, last - 1 if ta else last, rows), leading(b, g, last, columns)
         db = (
             b.matmul(dy, a, transpose_a=True, transpose_b=ta)
             if tb

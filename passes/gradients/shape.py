@@ -66,6 +66,16 @@ def _concat(b: Builder, op: nn.ConcatOp, g: SSAValue, needed: Sequence[bool]) ->
     return result
 
 
+def _gather(b: Builder, op: nn.GatherOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
+    return [b.scatter_add(g, op.indices, shape_of(op.table)[0]), None]
+
+
+def _scatter_add(
+    b: Builder, op: nn.ScatterAddOp, g: SSAValue, needed: Sequence[bool]
+) -> Cotangents:
+    return [b.gather(g, op.indices), None]
+
+
 RULES: Mapping[type[Operation], Rule] = {
     nn.ReduceSumOp: _reduce_sum,
     nn.ReduceMeanOp: _reduce_mean,
@@ -76,4 +86,6 @@ RULES: Mapping[type[Operation], Rule] = {
     nn.PadOp: _pad,
     nn.SliceOp: _slice,
     nn.ConcatOp: _concat,
+    nn.GatherOp: _gather,
+    nn.ScatterAddOp: _scatter_add,
 }

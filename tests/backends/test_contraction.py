@@ -54,6 +54,20 @@ def test_matmul(rows: int, columns: int, length: int, count: int) -> None:
         )
 
 
+@pytest.mark.parametrize("count", [16, 1])
+@pytest.mark.parametrize(("rows", "columns", "length"), [(1, 1, 1), (7, 9, 5), (33, 17, 16)])
+def test_matmul_of_stacks(rows: int, columns: int, length: int, count: int) -> None:
+    for a, b in [(False, False), (False, True), (True, False), (True, True)]:
+        check(
+            lambda k, x, y, a=a, b=b: k.matmul(x, y, transpose_a=a, transpose_b=b),
+            [
+                (2, 3, *((length, rows) if a else (rows, length))),
+                (2, 3, *((columns, length) if b else (length, columns))),
+            ],
+            lanes(count),
+        )
+
+
 @dataclass(frozen=True)
 class Case:
     """A convolution: input NHWC, output channels, kernel, and its window."""

@@ -10,7 +10,7 @@ from niwaki.backends.kernels.spec import memref_of
 from niwaki.backends.targets import get_target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.nn.elementwise import OPS
-from niwaki.ir.dialects.tensor_op import f32, i1, type_of
+from niwaki.ir.dialects.tensor_op import bf16, f32, i1, i8, type_of
 from tests.backends.kernel_cases import LANES, SIZES, FusedBuilder, check, normal, values
 from tests.backends.run_kernel import run_op
 
@@ -18,6 +18,7 @@ ATTRIBUTES = {
     nn.LeakyReluOp: [{"slope": 0.1}],
     nn.GeluOp: [{"approximate": "none"}, {"approximate": "tanh"}],
     nn.CompareOp: [{"predicate": p} for p in nn.CompareOp.PREDICATES],
+    nn.NarrowOp: [{"to": bf16}, {"to": i8}],
 }
 UNARY = [
     pytest.param(kind, attributes, id="-".join([kind.name, *map(str, attributes.values())]))

@@ -66,8 +66,24 @@ func.func @f(%x: tensor<2x3xf32>) {
 // -----
 
 func.func @f(%x: tensor<2x3xf32>) {
-  // CHECK: the operand must be of integers (or f32, widened to f64)
+  // CHECK: the operand must be of integers (or bf16, widened to f32, or f32 to f64)
   %y = nn.cast %x {to = f32} : (tensor<2x3xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>) {
+  // CHECK: 'to' must be bf16 or i8
+  %y = nn.narrow %x {to = f16} : (tensor<2x3xf32>) -> tensor<2x3xf16>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<4xi32>) {
+  // CHECK: the operand must be of f32
+  %y = nn.narrow %x {to = i8} : (tensor<4xi32>) -> tensor<4xi8>
   func.return
 }
 
@@ -212,6 +228,14 @@ func.func @f(%x: tensor<1x5x5x4xf32>, %dy: tensor<1x3x3x6xf32>) {
 func.func @f(%a: tensor<2x3x1xf32>, %b: tensor<3x4xf32>) {
   // CHECK: both operands must be matrices
   %y = nn.matmul %a, %b {transpose_a = false, transpose_b = false} : (tensor<2x3x1xf32>, tensor<3x4xf32>) -> tensor<2x4xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%a: tensor<2x3x1xf32>, %b: tensor<3x1x4xf32>) {
+  // CHECK: both operands must be matrices, or stacks of as many matrices
+  %y = nn.matmul %a, %b {transpose_a = false, transpose_b = false} : (tensor<2x3x1xf32>, tensor<3x1x4xf32>) -> tensor<2x3x4xf32>
   func.return
 }
 
@@ -388,6 +412,38 @@ func.func @f(%x: tensor<2x3xf32>) {
 func.func @f(%x: tensor<2x3xf32>, %z: tensor<3x3xf32>) {
   // CHECK: shapes {{.}}[2, 3], [3, 3]] differ outside dimension 1
   %y = nn.concat %x, %z {axis = 1 : i64} : (tensor<2x3xf32>, tensor<3x3xf32>) -> tensor<5x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3x1xf32>, %i: tensor<2xi32>) {
+  // CHECK: the table must be a matrix
+  %y = nn.gather %x, %i : (tensor<2x3x1xf32>, tensor<2xi32>) -> tensor<2x3x1xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %i: tensor<2xf32>) {
+  // CHECK: indices must be i32
+  %y = nn.gather %x, %i : (tensor<2x3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %i: tensor<3xi32>) {
+  // CHECK: there must be one index for each row
+  %y = nn.scatter_add %x, %i {rows = 4 : i64} : (tensor<2x3xf32>, tensor<3xi32>) -> tensor<4x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %g: tensor<2xf32>) {
+  // CHECK: gamma must hold one value for each element of a row
+  %y = nn.rms_norm %x, %g {epsilon = 1.0 : f32} : (tensor<2x3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
   func.return
 }
 

@@ -57,6 +57,10 @@ func.func @elementwise(%x: tensor<2x3xf32>, %y: tensor<3xf32>, %m: tensor<2x3xi1
   %select = nn.select %m, %x, %y : (tensor<2x3xi1>, tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   // CHECK: %cast = nn.cast %n {to = f32} : (tensor<4xi32>) -> tensor<4xf32>
   %cast = nn.cast %n {to = f32} : (tensor<4xi32>) -> tensor<4xf32>
+  // CHECK: %narrow = nn.narrow %x {to = bf16} : (tensor<2x3xf32>) -> tensor<2x3xbf16>
+  %narrow = nn.narrow %x {to = bf16} : (tensor<2x3xf32>) -> tensor<2x3xbf16>
+  // CHECK: %widened = nn.cast %narrow {to = f32} : (tensor<2x3xbf16>) -> tensor<2x3xf32>
+  %widened = nn.cast %narrow {to = f32} : (tensor<2x3xbf16>) -> tensor<2x3xf32>
   // CHECK: func.return
   func.return
 }
@@ -71,6 +75,8 @@ func.func @contractions(%x: tensor<2x7x8x4xf32>, %w: tensor<6x3x2x2xf32>, %dy: t
   %conv2d_dw = nn.conv2d_dw %x, %dy {strides = array<i64: 2, 1>, padding = array<i64: 1, 0, 1, 1>, dilation = array<i64: 1, 2>, groups = 2 : i64, kernel_size = array<i64: 3, 2>} : (tensor<2x7x8x4xf32>, tensor<2x4x7x6xf32>) -> tensor<6x3x2x2xf32>
   // CHECK: %matmul = nn.matmul %p, %q {transpose_a = false, transpose_b = true} : (tensor<2x3xf32>, tensor<5x3xf32>) -> tensor<2x5xf32>
   %matmul = nn.matmul %p, %q {transpose_a = false, transpose_b = true} : (tensor<2x3xf32>, tensor<5x3xf32>) -> tensor<2x5xf32>
+  // CHECK: %matmul_1 = nn.matmul %x, %x {transpose_a = false, transpose_b = true} : (tensor<2x7x8x4xf32>, tensor<2x7x8x4xf32>) -> tensor<2x7x8x8xf32>
+  %matmul_1 = nn.matmul %x, %x {transpose_a = false, transpose_b = true} : (tensor<2x7x8x4xf32>, tensor<2x7x8x4xf32>) -> tensor<2x7x8x8xf32>
   // CHECK: func.return
   func.return
 }
@@ -115,6 +121,12 @@ func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %z: tensor<f32>) {
   %concat = nn.concat %x, %x {axis = 0 : i64} : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<4x3xf32>
   // CHECK: %one_hot = nn.one_hot %l {depth = 5 : i64} : (tensor<2xi32>) -> tensor<2x5xf32>
   %one_hot = nn.one_hot %l {depth = 5 : i64} : (tensor<2xi32>) -> tensor<2x5xf32>
+  // CHECK: %one_hot_1 = nn.one_hot %l {depth = 5 : i64, to = bf16} : (tensor<2xi32>) -> tensor<2x5xbf16>
+  %one_hot_1 = nn.one_hot %l {depth = 5 : i64, to = bf16} : (tensor<2xi32>) -> tensor<2x5xbf16>
+  // CHECK: %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
+  %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
+  // CHECK: %scatter_add = nn.scatter_add %x, %l {rows = 7 : i64} : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<7x3xf32>
+  %scatter_add = nn.scatter_add %x, %l {rows = 7 : i64} : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<7x3xf32>
   // CHECK: %count_correct = nn.count_correct %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<i32>
   %count_correct = nn.count_correct %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<i32>
   // CHECK: func.return
@@ -131,6 +143,8 @@ func.func @composites(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %g: tensor<3xf32>,
   %batch_norm = nn.batch_norm %x, %g, %g, %g, %g {epsilon = 1.000000e-05 : f32, momentum = 1.000000e-01 : f32, training = true} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   // CHECK: %batch_norm_train, %batch_norm_train_1, %batch_norm_train_2 = nn.batch_norm_train %x, %g, %g {epsilon = 1.000000e-03 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>)
   %batch_norm_train, %batch_norm_train_1, %batch_norm_train_2 = nn.batch_norm_train %x, %g, %g {epsilon = 1.000000e-03 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>)
+  // CHECK: %rms_norm = nn.rms_norm %x, %g {epsilon = 1.000000e-05 : f32} : (tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
+  %rms_norm = nn.rms_norm %x, %g {epsilon = 1.000000e-05 : f32} : (tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   // CHECK: %dropout = nn.dropout %x {rate = 5.000000e-01 : f32, seed = 7 : i64} : (tensor<2x3xf32>) -> tensor<2x3xf32>
   %dropout = nn.dropout %x {rate = 5.000000e-01 : f32, seed = 7 : i64} : (tensor<2x3xf32>) -> tensor<2x3xf32>
   // CHECK: %random_mask = nn.random_mask %x, %c {rate = 5.000000e-01 : f32, seed = 7 : i64} : (tensor<2x3xf32>, tensor<i32>) -> tensor<2x3xi1>

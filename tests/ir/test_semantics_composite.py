@@ -159,3 +159,10 @@ def test_random_mask_rate():
     assert abs(np.mean(~mask) - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 100_000)
     assert _mask((1000,), counter=1, rate=0.0, seed=9).all()
     assert (_mask((1000,), 1, 0.5, 9) != _mask((1000,), 2, 0.5, 9)).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rms_norm(dtype: type):
+    x, gamma = _samples((2, 3, 5), dtype), _samples((5,), dtype, 2)
+    y = evaluate(lambda b, v, g: b.rms_norm(v, g, 0.25), x, gamma)
+    _check(y, functional.rms_norm(torch.tensor(x), (5,), torch.tensor(gamma), 0.25), dtype)

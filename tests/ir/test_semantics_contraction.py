@@ -134,3 +134,15 @@ def test_matmul(sizes: tuple[int, int, int], transpose_a: bool, transpose_b: boo
     y = evaluate(lambda f, p, q: f.matmul(p, q, transpose_a, transpose_b), a, b)
     expected = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
     np.testing.assert_allclose(y, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("transpose_a", [False, True])
+def test_matmul_of_stacks(transpose_a: bool, transpose_b: bool):
+    rng = np.random.default_rng(6)
+    a = rng.normal(size=(2, 3, 5, 4) if transpose_a else (2, 3, 4, 5))
+    b = rng.normal(size=(2, 3, 6, 5) if transpose_b else (2, 3, 5, 6))
+    y = evaluate(lambda f, p, q: f.matmul(p, q, transpose_a, transpose_b), a, b)
+    pair = "nmki" if transpose_a else "nmik", "nmjk" if transpose_b else "nmkj"
+    expected = np.einsum(f"{pair[0]},{pair[1]}->nmij", a, b)
+    np.testing.assert_allclose(y, expected, rtol=TOLERANCE, atol=TOLERANCE)

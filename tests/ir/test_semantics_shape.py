@@ -93,3 +93,32 @@ def test_count_correct_takes_the_first_maximum():
     y = evaluate(lambda b, p, q: b.count_correct(p, q), logits, labels)
     assert y.dtype == np.int32
     assert y.item() == 2
+
+
+def test_gather_is_an_embedding():
+    table, indices = torch.tensor(X.reshape(6, 4)), torch.tensor([[5, 0, 5], [1, 2, 3]])
+    y = evaluate(lambda b, t, i: b.gather(t, i), table.numpy(), indices.numpy().astype(np.int32))
+    np.testing.assert_array_equal(y, torch.nn.functional.embedding(indices, table))
+
+
+def test_an_index_outside_the_table_gives_zeros():
+    indices = np.array([-1, 0, 6, 2**31 - 1, -(2**31)], np.int32)
+    y = evaluate(lambda b, t, i: b.gather(t, i), X.reshape(6, 4), indices)
+    np.testing.assert_array_equal(y[1], X.reshape(6, 4)[0])
+    assert not y[[0, 2, 3, 4]].any()
+
+
+def test_scatter_add_is_the_gradient_of_an_embedding():
+    indices = torch.tensor([[5, 0, 5], [1, 1, 3]])
+    table = torch.zeros(6, 4, dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.embedding(indices, table).backward(torch.tensor(X))
+    y = evaluate(lambda b, x, i: b.scatter_add(x, i, 6), X, indices.numpy().astype(np.int32))
+    assert table.grad is not None
+    np.testing.assert_allclose(y, table.grad, rtol=1e-15)
+
+
+def test_scatter_add_ignores_an_index_outside_the_table():
+    indices = np.array([[-1, 6, 0], [0, 2**31 - 1, 0]], np.int32)
+    y = evaluate(lambda b, x, i: b.scatter_add(x, i, 6), X, indices)
+    np.testing.assert_allclose(y[0], X[0, 2] + X[1, 0] + X[1, 2])
+    assert not y[1:].any()

@@ -73,6 +73,12 @@ def _soft_labels(b: ProgramBuilder, x: SSAValue) -> SSAValue:
     return b.cross_entropy(x, b.weight("target", target, fixed=True))
 
 
+def _indices(b: ProgramBuilder) -> SSAValue:
+    """One index twice, one outside."""
+    indices = np.array([[0, 2, 0], [3, -1, 4]], np.int32)
+    return b.weight("indices", indices, fixed=True)
+
+
 STRIDED = nn.Window((2, 1), (1, 0, 1, 1), (1, 2), 2)
 BROADCASTS = ([(4,), SMALL], [SMALL, (3, 1)], [(2, 1, 4), (1, 3, 1)], [SMALL, ()], [SMALL, SMALL])
 
@@ -138,6 +144,17 @@ CASES = [
     _matmul((3, 4), (5, 4), False, True),
     _matmul((4, 3), (4, 5), True, False),
     _matmul((4, 3), (5, 4), True, True),
+    *(
+        Case(
+            f"matmul-stack-{ta}-{tb}",
+            lambda b, x, y, ta=ta, tb=tb: b.matmul(x, y, ta, tb),
+            [(2, 3, 4, 5) if ta else (2, 3, 5, 4), (2, 3, 6, 4) if tb else (2, 3, 4, 6)],
+        )
+        for ta in (False, True)
+        for tb in (False, True)
+    ),
+    Case("gather", lambda b, x: b.gather(x, _indices(b)), [(4, 3)]),
+    Case("scatter_add", lambda b, x: b.scatter_add(x, _indices(b), 4), [(2, 3, 5)]),
     Case("max_pool2d", lambda b, x: b.max_pool2d(x, 2, 2), [IMAGE]),
     Case("max_pool2d-overlap", lambda b, x: b.max_pool2d(x, (3, 2), (2, 1), (1, 0, 1, 1)), [IMAGE]),
     Case("avg_pool2d", lambda b, x: b.avg_pool2d(x, 2, 2), [IMAGE]),
@@ -171,6 +188,7 @@ CASES = [
         lambda b, x, g, h, m, v: b.batch_norm(x, g, h, b.neg(m), b.exp(v), epsilon=1e-3),
         [IMAGE, (4,), (4,), (4,), (4,)],
     ),
+    Case("rms_norm", lambda b, x, g: b.rms_norm(x, g, 1e-3), [SMALL, (4,)]),
     Case("batch_norm_train", _batch_norm_train, [IMAGE, (4,), (4,)]),
     Case("batch_norm_train-rows", _batch_norm_train, [(6, 4), (4,), (4,)]),
 ]
@@ -247,4 +265,5 @@ def test_cases_reach_every_differentiable_operand() -> None:
                 expected |= {(type(op), i) for i in range(len(op.operands))}
                 reached |= {(type(op), i) for i, v in enumerate(op.operands) if v in active}
     assert {op for op, _ in expected} == set(RULES) - {nn.DropoutOp}
-    assert expected - reached == {(nn.SelectOp, 0), (nn.CrossEntropyOp, 1)}
+    integers = {(nn.CrossEntropyOp, 1), (nn.GatherOp, 1), (nn.ScatterAddOp, 1)}
+    assert expected - reached == {(nn.SelectOp, 0), *integers}

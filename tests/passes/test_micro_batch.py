@@ -5,11 +5,18 @@ import pytest
 from numpy.typing import ArrayLike
 
 from niwaki.ir.builder import ProgramBuilder
+from niwaki.ir.context import NiwakiContext
 from niwaki.ir.errors import UsageError
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Optimizer, TrainingOptions
-from niwaki.passes.pipelines import Techniques, compile_program
+from niwaki.passes.arena_problem import align
+from niwaki.passes.kernel_library import KernelLibrary
+from niwaki.passes.pipelines import Techniques, compile_program, training_pipeline
+from niwaki.passes.schedule import schedule_problem
+from niwaki.passes.schedule_problem import live_bytes
+from niwaki.passes.storage_layout import StorageLayout
 from tests.compiled import HOST, Compiled
+from tests.conv_chains import CHANNELS, conv_chain
 from tests.networks import lenet, resnet18
 
 X = np.random.default_rng(0).standard_normal((4, 16, 16, 1)).astype(np.float32)
@@ -41,6 +48,23 @@ def test_equal_to_the_whole_batch(optimizer: Optimizer, count: int) -> None:
 def _check_close(actual: ArrayLike, expected: ArrayLike, name: str) -> None:
     a, b = (np.asarray(x, np.float64) for x in (actual, expected))
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_parts_follow_each_other(count: int) -> None:
+    """What one part keeps is free before the next one begins: only sums of gradients remain."""
+    whole, parts = (_peak_before_scheduling(conv_chain(8, 8), n) for n in (1, count))
+    gradients = 8 * align(4 * CHANNELS * 9 * CHANNELS, HOST.alignment)
+    assert parts <= whole // count + 2 * gradients
+
+
+def _peak_before_scheduling(program: Program, count: int) -> int:
+    """Bytes live at once in @train_step, in the order that `fuse` leaves."""
+    for step in training_pipeline(TrainingOptions(), HOST, techniques=Techniques(count))[:-1]:
+        step.apply(NiwakiContext(program.weights), program.module)
+    layout = StorageLayout(program.module, HOST.alignment)
+    problem, _ = schedule_problem(program.function("train_step"), layout, KernelLibrary(HOST))
+    return live_bytes(problem, range(len(problem.nodes))).peak
 
 
 def test_every_part_drops_other_elements() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.context import NiwakiContext
-from niwaki.ir.dialects.tensor_op import shape_of
+from niwaki.ir.dialects.tensor_op import i32, shape_of
 from niwaki.ir.effects import verify
 from niwaki.ir.errors import UsageError
 from niwaki.ir.interpreter import run
@@ -49,6 +49,11 @@ def test_each_sample_stays(network, old: int, new: int) -> None:
         (lambda b, x: b.slice(b.reshape(x, [4, 3]), [0, 0], [2, 3]), "takes a part of the batch"),
         (lambda b, x: b.matmul(x, x, transpose_a=True), "only its first operand"),
         (lambda b, x: b.concat([x, x], 0), "works along the batch"),
+        (lambda b, x: b.gather(x, b.constant(0, [2], i32)), "looks up rows of the batch"),
+        (
+            lambda b, x: b.matmul(b.reshape(x, [2, 2, 3]), b.constant(1.0, [2, 3, 1])),
+            "stacks of as many matrices",
+        ),
         (lambda b, x: b.add(x, b.constant(1.0, [2, 6])), "do not broadcast"),
     ],
 )

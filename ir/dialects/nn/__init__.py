@@ -36,6 +36,9 @@ from niwaki.ir.dialects.nn.composite import (
     RandomMaskOp as RandomMaskOp,
 )
 from niwaki.ir.dialects.nn.composite import (
+    RmsNormOp as RmsNormOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     SoftmaxOp as SoftmaxOp,
 )
 from niwaki.ir.dialects.nn.contraction import (
@@ -109,6 +112,9 @@ from niwaki.ir.dialects.nn.elementwise import (
 )
 from niwaki.ir.dialects.nn.elementwise import (
     MulOp as MulOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
+    NarrowOp as NarrowOp,
 )
 from niwaki.ir.dialects.nn.elementwise import (
     NegOp as NegOp,
@@ -212,6 +218,9 @@ from niwaki.ir.dialects.nn.shape import (
     CountCorrectOp as CountCorrectOp,
 )
 from niwaki.ir.dialects.nn.shape import (
+    GatherOp as GatherOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     OneHotOp as OneHotOp,
 )
 from niwaki.ir.dialects.nn.shape import (
@@ -231,6 +240,9 @@ from niwaki.ir.dialects.nn.shape import (
 )
 from niwaki.ir.dialects.nn.shape import (
     ReshapeOp as ReshapeOp,
+)
+from niwaki.ir.dialects.nn.shape import (
+    ScatterAddOp as ScatterAddOp,
 )
 from niwaki.ir.dialects.nn.shape import (
     SliceOp as SliceOp,

@@ -107,6 +107,27 @@ class BatchNormTrainOp(TensorOp):
 
 
 @irdl_op_definition
+class RmsNormOp(TensorOp):
+    """x / sqrt(mean(x^2) + epsilon) * gamma along the last dimension (Zhang & Sennrich 2019)."""
+
+    name = "nn.rms_norm"
+    traits = traits_def(Pure())
+    x = operand_def()
+    gamma = operand_def()
+    y = result_def()
+    epsilon = prop_def(FloatAttr)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        x, gamma = operands
+        require(
+            gamma == tensor(x.get_shape()[-1:], x.element_type),
+            f"gamma must hold one value for each element of a row of {x}, got {gamma}",
+        )
+        return [x]
+
+
+@irdl_op_definition
 class DropoutOp(TensorOp):
     """The identity outside training; `build-training` makes it a seeded random mask."""
 
@@ -200,6 +221,6 @@ class BceWithLogitsOp(Loss):
 
 
 OPS = [
-    SoftmaxOp, LogSoftmaxOp, BatchNormOp, BatchNormTrainOp, DropoutOp, RandomMaskOp,
+    SoftmaxOp, LogSoftmaxOp, BatchNormOp, BatchNormTrainOp, RmsNormOp, DropoutOp, RandomMaskOp,
     CrossEntropyOp, MseOp, BceWithLogitsOp,
 ]  # fmt: skip

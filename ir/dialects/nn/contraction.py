@@ -1,6 +1,7 @@
 """Convolutions and matrix products, with the two products of each backward pass.
 
 Activations are NHWC, filters OHWI (I is Cin / groups). `padding` is [top, left, bottom, right].
+A filter's cotangent and a matrix product read operands of bf16 and i8 as f32.
 """
 
 from abc import ABC
@@ -21,6 +22,7 @@ from niwaki.ir.dialects.tensor_op import (
     get_ints,
     require,
     tensor,
+    widened_element,
 )
 
 
@@ -156,12 +158,15 @@ class Conv2dDwOp(Convolution):
             x[0] == dy[0] and window.output_size(x[1:3], kernel) == tuple(dy[1:3]),
             "'kernel_size' does not fit x and dy",
         )
-        return [tensor(w, common_element(operands))]
+        return [tensor(w, widened_element(operands))]
 
 
 @irdl_op_definition
 class MatmulOp(TensorOp):
-    """a @ b of two matrices, either one transposed. A dense layer has `transpose_b`."""
+    """a @ b of two matrices, either one transposed. A dense layer has `transpose_b`.
+
+    Of two stacks of matrices (equal leading dimensions), the product of each pair.
+    """
 
     name = "nn.matmul"
     traits = traits_def(Pure())
@@ -174,11 +179,20 @@ class MatmulOp(TensorOp):
     @classmethod
     def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         a, b = (t.get_shape() for t in operands)
-        require(len(a) == 2 and len(b) == 2, "both operands must be matrices")
-        m, k = reversed(a) if attributes["transpose_a"] == BoolAttr.from_bool(True) else a
-        k2, n = reversed(b) if attributes["transpose_b"] == BoolAttr.from_bool(True) else b
+        require(
+            len(a) == len(b) >= 2 and a[:-2] == b[:-2],
+            "both operands must be matrices, or stacks of as many matrices",
+        )
+        m, k = _matrix(a, attributes["transpose_a"])
+        k2, n = _matrix(b, attributes["transpose_b"])
         require(k == k2, f"inner sizes differ: {k} and {k2}")
-        return [tensor([m, n], common_element(operands))]
+        return [tensor([*a[:-2], m, n], widened_element(operands))]
+
+
+def _matrix(shape: Sequence[int], transpose: Attribute) -> tuple[int, int]:
+    """Rows and columns of each matrix of a stack."""
+    rows, columns = shape[-2:]
+    return (columns, rows) if transpose == BoolAttr.from_bool(True) else (rows, columns)
 
 
 OPS = [Conv2dOp, Conv2dDxOp, Conv2dDwOp, MatmulOp]

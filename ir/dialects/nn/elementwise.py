@@ -3,12 +3,20 @@
 from abc import ABC
 from typing import ClassVar
 
-from xdsl.dialects.builtin import Float32Type, Float64Type, FloatAttr, IntegerType, StringAttr
+from xdsl.dialects.builtin import (
+    Float32Type,
+    Float64Type,
+    FloatAttr,
+    IntegerType,
+    StringAttr,
+    f32,
+)
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.tensor_op import (
+    NARROW,
     Attributes,
     TensorOp,
     Tensors,
@@ -271,7 +279,7 @@ class SelectOp(Elementwise):
 class CastOp(Unary):
     """Converts to the element type `to` numbers that it can hold. Not differentiable.
 
-    Integers of 8 to 64 bits, f32, f64; i1 only as operand. f32 takes integers rounded to nearest;
+    Integers of 8 to 64 bits, f32, f64; i1 and bf16 only as operand. f32 takes integers rounded to nearest;
     to integers, numbers lose their fraction. What `to` cannot hold gives any value.
     """
 
@@ -288,8 +296,25 @@ class CastOp(Unary):
         return [tensor(operands[0].get_shape(), to)]
 
 
+@irdl_op_definition
+class NarrowOp(Unary):
+    """Rounds f32 to the nearest element of `to`, bf16 or i8; ties go to even.
+
+    i8 saturates at -127 and 127; nan becomes -127. Not differentiable.
+    """
+
+    name = "nn.narrow"
+    to = prop_def(Attribute)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        require(operands[0].element_type == f32, "the operand must be of f32")
+        require(attributes["to"] in NARROW, "'to' must be bf16 or i8")
+        return [tensor(operands[0].get_shape(), attributes["to"])]
+
+
 OPS = [
     AddOp, SubOp, MulOp, DivOp, MaxOp, MinOp, NegOp, AbsOp, ExpOp, LogOp, SqrtOp, RsqrtOp, ErfOp,
     ReluOp, Relu6Op, LeakyReluOp, SigmoidOp, TanhOp, HardSigmoidOp, HardSwishOp, SiluOp,
-    SoftplusOp, GeluOp, CompareOp, AndOp, SelectOp, CastOp,
+    SoftplusOp, GeluOp, CompareOp, AndOp, SelectOp, CastOp, NarrowOp,
 ]  # fmt: skip

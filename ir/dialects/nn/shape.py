@@ -3,9 +3,11 @@
 from abc import ABC
 
 from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, IntegerType, i32
+from xdsl.ir import Attribute
 from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     result_def,
     traits_def,
@@ -233,18 +235,67 @@ class ConcatOp(TensorOp):
 
 @irdl_op_definition
 class OneHotOp(TensorOp):
-    """Integer labels [...] to f32 [..., depth]. Not differentiable."""
+    """Integer labels [...] to 0 and 1 of type `to` (f32), [..., depth]. Not differentiable."""
 
     name = "nn.one_hot"
     traits = traits_def(Pure())
     labels = operand_def()
     y = result_def()
     depth = prop_def(IntegerAttr)
+    to = opt_prop_def(Attribute)
 
     @classmethod
     def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         require(isinstance(operands[0].element_type, IntegerType), "labels must be integers")
-        return [tensor([*operands[0].get_shape(), get_int(attributes, "depth")], f32)]
+        shape = [*operands[0].get_shape(), get_int(attributes, "depth")]
+        return [tensor(shape, attributes.get("to", f32))]
+
+
+@irdl_op_definition
+class GatherOp(TensorOp):
+    """The rows of `table` [R, C] at integer `indices` [...]: [..., C].
+
+    An index outside [0, R) gives a row of zeros. Differentiable in the table.
+    """
+
+    name = "nn.gather"
+    traits = traits_def(Pure())
+    table = operand_def()
+    indices = operand_def()
+    y = result_def()
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        table, indices = operands
+        require(len(table.get_shape()) == 2, f"the table must be a matrix, got {table}")
+        require(indices.element_type == i32, "indices must be i32")
+        return [tensor([*indices.get_shape(), table.get_shape()[1]], table.element_type)]
+
+
+@irdl_op_definition
+class ScatterAddOp(TensorOp):
+    """[`rows`, C]: each row the sum of those rows of x [..., C] that `indices` [...] put there.
+
+    A row of x whose index is outside [0, `rows`) counts nowhere. The cotangent of the table of
+    `nn.gather`.
+    """
+
+    name = "nn.scatter_add"
+    traits = traits_def(Pure())
+    x = operand_def()
+    indices = operand_def()
+    y = result_def()
+    rows = prop_def(IntegerAttr)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        x, indices = operands
+        require(indices.element_type == i32, "indices must be i32")
+        require(
+            len(x.get_shape()) > 0 and x.get_shape()[:-1] == indices.get_shape(),
+            f"there must be one index for each row of {x}, got {indices}",
+        )
+        return [tensor([get_int(attributes, "rows"), x.get_shape()[-1]], x.element_type)]
 
 
 @irdl_op_definition
@@ -267,5 +318,5 @@ class CountCorrectOp(TensorOp):
 
 OPS = [
     ConstantOp, ReduceSumOp, ReduceMeanOp, ReduceMaxOp, ReshapeOp, BroadcastOp, TransposeOp,
-    PadOp, SliceOp, ConcatOp, OneHotOp, CountCorrectOp,
+    PadOp, SliceOp, ConcatOp, OneHotOp, GatherOp, ScatterAddOp, CountCorrectOp,
 ]  # fmt: skip
