@@ -6,17 +6,24 @@ from dataclasses import dataclass, field
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import NARROW, f32, i1, shape_of, type_of
+from niwaki.ir.dialects.tensor_op import NARROW, f32, i1, i32, shape_of, type_of
 from niwaki.ir.effects import storage_read
 
-ANCHORS = (nn.Conv2dOp, nn.Conv2dDxOp, nn.Conv2dDwOp, nn.MatmulOp, nn.Reduction)
+ANCHORS = (
+    nn.Conv2dOp,
+    nn.IntegerConv2dOp,
+    nn.Conv2dDxOp,
+    nn.Conv2dDwOp,
+    nn.MatmulOp,
+    nn.Reduction,
+)
 """Operations that a fused group holds at most one of."""
 
 
 def is_fusable_elementwise(op: Operation) -> bool:
     """Whether `op` is an elementwise operation on f32, what stands for it, and masks."""
     return isinstance(op, nn.Elementwise) and all(
-        type_of(v).element_type in (f32, i1, *NARROW) for v in (*op.operands, *op.results)
+        type_of(v).element_type in (f32, i32, i1, *NARROW) for v in (*op.operands, *op.results)
     )
 
 

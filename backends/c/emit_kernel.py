@@ -53,6 +53,7 @@ _CALLS: dict[type[Operation], str] = {
     math.TanhOp: "tanhf",
     math.ErfOp: "erff",
     math.AbsFOp: "fabsf",
+    math.RoundEvenOp: "rintf",
 }
 _COMPARISONS = {
     "oeq": "==", "ogt": ">", "oge": ">=", "olt": "<", "ole": "<=",
@@ -228,11 +229,27 @@ class KernelEmitter:
 
     def _convert(self, op: Operation) -> None:
         source, result = (element_of(v.type) for v in (op.operands[0], op.results[0]))
+        if isinstance(source, Float32Type):
+            self._elementwise(op, "(uint32_t)(int32_t){}")
+            return
         assert isinstance(source, IntegerType)
         if isinstance(result, Float32Type):
             self._elementwise(op, f"(float)(int{source.width.data}_t){{}}")
         else:
             self._elementwise(op, _truncation(result))
+
+    def _extend(self, op: Operation) -> None:
+        source, result = (element_of(v.type) for v in (op.operands[0], op.results[0]))
+        assert isinstance(source, IntegerType)
+        assert isinstance(result, IntegerType)
+        wide, bits = result.width.data, source.width.data
+        self._elementwise(op, f"(uint{wide}_t)(int{wide}_t)(int{bits}_t){{}}")
+
+    def _shift_right_signed(self, op: Operation) -> None:
+        element = element_of(op.results[0].type)
+        assert isinstance(element, IntegerType)
+        bits = element.width.data
+        self._elementwise(op, f"(uint{bits}_t)((int{bits}_t){{}} >> {{}})")
 
     # --- vectors
 
@@ -385,6 +402,8 @@ _HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
     arith.NegfOp: KernelEmitter._negate,  # pyright: ignore[reportPrivateUsage]
     kernel.CompareOp: KernelEmitter._compare,  # pyright: ignore[reportPrivateUsage]
     kernel.SelectOp: KernelEmitter._select,  # pyright: ignore[reportPrivateUsage]
+    kernel.ExtendOp: KernelEmitter._extend,  # pyright: ignore[reportPrivateUsage]
+    arith.ShRSIOp: KernelEmitter._shift_right_signed,  # pyright: ignore[reportPrivateUsage]
     kernel.CastOp: KernelEmitter._convert,  # pyright: ignore[reportPrivateUsage]
     arith.BitcastOp: KernelEmitter._bitcast,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: KernelEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]

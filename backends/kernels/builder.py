@@ -24,7 +24,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from niwaki.ir.dialects.kernel import CastOp, CompareOp, SelectOp, element_of
+from niwaki.ir.dialects.kernel import CastOp, CompareOp, ExtendOp, SelectOp, element_of
 
 Value: TypeAlias = SSAValue
 Index: TypeAlias = SSAValue | int
@@ -295,7 +295,9 @@ class KernelBuilder:
         return self._like(arith.NegfOp, a)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """a * b + c, rounded once where the machine can."""
+        """a * b + c, rounded once where the machine can; floats or integers."""
+        if not _is_float(a):
+            return self.add(self.mul(a, b), c)
         if isinstance(a.type, VectorType):
             return self._like(vector.FMAOp, a, b, c)
         return self._like(math.FmaOp, a, b, c)
@@ -358,21 +360,32 @@ class KernelBuilder:
         """a << b."""
         return self._like(arith.ShLIOp, a, b)
 
+    def shift_right_signed(self, a: Value, b: Value) -> Value:
+        """a >> b, signed."""
+        return self._like(arith.ShRSIOp, a, b)
+
     def shift_right(self, a: Value, b: Value) -> Value:
         """a >> b, unsigned."""
         return self._like(arith.ShRUIOp, a, b)
 
     def cast(self, x: Value, element: Attribute) -> Value:
-        """Index to or from integer (signed), wider (unsigned), narrower, or signed to f32."""
+        """Index to or from integer (signed); wider (unsigned), narrower; signed from or to f32."""
         source = element_of(x.type)
         if source == element:
             return x
         if isinstance(source, IndexType) or isinstance(element, IndexType):
             return self._one(arith.IndexCastOp(x, element))
-        assert isinstance(source, IntegerType)
-        if isinstance(element, Float32Type) and source.width.data == 1:
+        if source == i1 and isinstance(element, Float32Type):
             x = self.cast(x, i32)
         return self._one(CastOp.make(x, element))
+
+    def extend(self, x: Value, element: Attribute) -> Value:
+        """Signed integers as wider ones."""
+        return x if element_of(x.type) == element else self._one(ExtendOp.make(x, element))
+
+    def round(self, x: Value) -> Value:
+        """The nearest integer, as a float; ties to even."""
+        return self._like(math.RoundEvenOp, x)
 
     # --- vectors
 

@@ -9,6 +9,7 @@ from xdsl.ir import Operation
 
 from niwaki.backends.kernels import convolution, depthwise, filter_gradient
 from niwaki.backends.kernels.builder import Index, Value
+from niwaki.backends.kernels.gather import Gathering
 from niwaki.backends.kernels.operands import Contraction
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.product import (
@@ -41,7 +42,7 @@ def select_contraction(
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
             return depthwise.select_filter_gradient(anchor, contraction)
         return filter_gradient.select(anchor, contraction)
-    assert isinstance(anchor, nn.Conv2dOp | nn.Conv2dDxOp)
+    assert isinstance(anchor, Gathering)
     w = shape_of(anchor.w)
     if anchor.window.groups == w[0] and w[3] == 1:
         return depthwise.select_gather(anchor, contraction)

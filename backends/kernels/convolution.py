@@ -14,7 +14,14 @@ from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.gather import Gather, GatherShape, backward_gathers, forward_gather
+from niwaki.backends.kernels.gather import (
+    FORWARD,
+    Gather,
+    Gathering,
+    GatherShape,
+    backward_gathers,
+    forward_gather,
+)
 from niwaki.backends.kernels.operands import Contraction, References, collapsed
 from niwaki.backends.kernels.product import (
     Matrix,
@@ -30,7 +37,6 @@ from niwaki.backends.kernels.product import (
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, panels, tile_rows
 from niwaki.backends.targets import Target
-from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
 
 
@@ -75,10 +81,10 @@ class _Shape(GatherShape):
         )
 
 
-def _shape(anchor: nn.Conv2dOp | nn.Conv2dDxOp) -> _Shape:
+def _shape(anchor: Gathering) -> _Shape:
     window, w = anchor.window, shape_of(anchor.w)
-    forward = isinstance(anchor, nn.Conv2dOp)
-    source = shape_of(anchor.x if isinstance(anchor, nn.Conv2dOp) else anchor.dy)
+    forward = isinstance(anchor, FORWARD)
+    source = shape_of(anchor.operands[0])
     goal = shape_of(anchor.results[0])
     axes = [
         (goal[a + 1], source[a + 1], w[a + 1], window.strides[a], window.padding[a],
@@ -127,7 +133,7 @@ def _plan(shape: _Shape, target: Target) -> _Plan:
     return _Plan(dots, height, transposed, gathered)
 
 
-def select(anchor: nn.Conv2dOp | nn.Conv2dDxOp, contraction: Contraction) -> KernelSpec:
+def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     """The kernel of an ordinary or grouped convolution, or of its input's cotangent."""
     shape, target = _shape(anchor), contraction.target
     plan = _plan(shape, target)
@@ -246,7 +252,7 @@ class _Kernel:
         start, sums = self._sums(phase)
         channel = k.imul(group, shape.width)
         b = self._filter(group)
-        b = Matrix(b.ref, k.iadd(b.start, start), b.stride)
+        b = Matrix(b.operand, k.iadd(b.start, start), b.stride)
         assert self.refs.scratch is not None
         a = Matrix(self.refs.scratch, self.plan.transposed, gathered)
 
@@ -288,7 +294,7 @@ class _Kernel:
         def zero(column: Index, panel: Panel) -> None:
             for row in range(rows):
                 for block in panel.blocks:
-                    value = self.k.constant(0.0, lanes=block.lanes)
+                    value = self.k.constant(0, self.refs.anchor[0].element, block.lanes)
                     put(row, self.k.iadd(column, block.start), block.lanes, value)
 
         each_panel(self.k, ranges, zero)
@@ -353,8 +359,8 @@ class _Kernel:
         assert scratch is not None
 
         def block(start: Index, lanes: int) -> None:
-            value = k.load(self.refs.anchor[0], [k.iadd(source, start)], lanes)
-            k.store(value, scratch, [k.iadd(target, start)])
+            value = self.refs.anchor[0].load(k, k.iadd(source, start), lanes)
+            k.store(value, scratch.ref, [k.iadd(target, start)])
 
         each_block(k, self.shape.depth, self.target.lanes, block)
 
@@ -366,7 +372,7 @@ class _Kernel:
             self.shape.depth,
             self.target.lanes,
             lambda start, lanes: k.store(
-                k.constant(0.0, lanes=lanes), scratch, [k.iadd(target, start)]
+                k.constant(0, scratch.element, lanes), scratch.ref, [k.iadd(target, start)]
             ),
         )
 

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 
 from xdsl.dialects.func import FuncOp
 
-from niwaki.backends.kernels import narrow
 from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
+from niwaki.backends.kernels.gather import (
+    FORWARD,
+    Gather,
+    Gathering,
+    backward_gathers,
+    forward_gather,
+)
 from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
@@ -20,7 +25,7 @@ _TILE = 4
 """Neighbouring outputs of a row that share the filter's and the input's loads."""
 
 
-def select_gather(anchor: nn.Conv2dOp | nn.Conv2dDxOp, contraction: Contraction) -> KernelSpec:
+def select_gather(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     """The kernel of a depthwise convolution, or of its input's cotangent."""
     window, w = anchor.window, shape_of(anchor.w)
     source = shape_of(anchor.operands[0])
@@ -32,11 +37,11 @@ def select_gather(anchor: nn.Conv2dOp | nn.Conv2dDxOp, contraction: Contraction)
         for a in (0, 1)
     ]  # fmt: skip
     gathers = [
-        [forward_gather(*axis)] if isinstance(anchor, nn.Conv2dOp) else backward_gathers(*axis)
+        [forward_gather(*axis)] if isinstance(anchor, FORWARD) else backward_gathers(*axis)
         for axis in axes
     ]
     workspace = 4 * channels * kernel[0] * kernel[1]
-    outputs = goal if isinstance(anchor, nn.Conv2dOp) else source
+    outputs = goal if isinstance(anchor, FORWARD) else source
     flops = 2 * outputs[0] * outputs[1] * outputs[2] * channels * kernel[0] * kernel[1]
 
     def build(name: str) -> FuncOp:
@@ -105,7 +110,7 @@ class _Phase:
         ]
 
         def block(channel: Index, lanes: int) -> None:
-            start = zeros(k, count, [Block(0, lanes)])
+            start = zeros(k, count, [Block(0, lanes)], self.refs.anchor[0].element)
             sums = accumulate(
                 k,
                 *rows,
@@ -146,12 +151,12 @@ class _Phase:
         def value(offset: int) -> Value:
             if offset not in loaded:
                 place = k.iadd(source, offset * channels)
-                loaded[offset] = k.load(self.refs.anchor[0], [place], lanes)
+                loaded[offset] = self.refs.anchor[0].load(k, place, lanes)
             return loaded[offset]
 
         for j in taps:
             tap = columns.tap_start + j * columns.tap_step
-            weight = k.load(scratch, [k.iadd(weights, tap * channels)], lanes)
+            weight = scratch.load(k, k.iadd(weights, tap * channels), lanes)
             tile = [
                 [k.fma(value(t * columns.in_step + j * columns.offset_step), weight, total)]
                 for t, (total,) in enumerate(tile)
@@ -206,12 +211,12 @@ def _filter_row(
     def at(taps: range, source: Index, goal: Index) -> Callable[..., Accumulators]:
         def step(column: Index, tile: Accumulators) -> Accumulators:
             place = k.iadd(goal, k.imul(column, channels))
-            cotangent = narrow.load(k, refs.anchor[1], [place], lanes)
+            cotangent = refs.anchor[1].load(k, place, lanes)
             first = k.iadd(source, k.imul(column, columns.in_step * channels))
             result = [list(row) for row in tile]
             for j in taps:
                 offset = (columns.offset + j * columns.offset_step) * channels
-                value = narrow.load(k, refs.anchor[0], [k.iadd(first, offset)], lanes)
+                value = refs.anchor[0].load(k, k.iadd(first, offset), lanes)
                 result[j] = [k.fma(value, cotangent, tile[j][0])]
             return result
 

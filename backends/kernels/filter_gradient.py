@@ -6,7 +6,6 @@ from math import prod
 
 from xdsl.dialects.func import FuncOp
 
-from niwaki.backends.kernels import narrow
 from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, GatherShape, forward_gather
@@ -163,10 +162,10 @@ class _Kernel:
             edge, corner = (source, goal) if self.swap else (goal, source)
 
             def a(row: int, _: Index) -> Value:
-                return narrow.load(k, scalars, [k.iadd(edge, row)])
+                return scalars.load(k, k.iadd(edge, row))
 
             def b(block: Block, _: Index) -> Value:
-                return narrow.load(k, vectors, [k.iadd(corner, block.start)], block.lanes)
+                return vectors.load(k, k.iadd(corner, block.start), block.lanes)
 
             return outer_step(k, a, b, panel.blocks)
 

@@ -7,8 +7,14 @@ tap_step, from input position * in_step + offset + j * offset_step, where that l
 
 from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 from niwaki.backends.kernels.builder import Index, KernelBuilder
+from niwaki.ir.dialects import nn
+
+FORWARD = (nn.Conv2dOp, nn.IntegerConv2dOp)
+"""Convolutions that gather their input."""
+Gathering: TypeAlias = nn.Conv2dOp | nn.IntegerConv2dOp | nn.Conv2dDxOp
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from xdsl.dialects.builtin import MemRefType, f32
+from xdsl.dialects.builtin import MemRefType, f32, i32
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Operation
+from xdsl.ir import Attribute, Operation
 
-from niwaki.backends.kernels.builder import KernelBuilder, Value
+from niwaki.backends.kernels import narrow
+from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec, is_contiguous
 from niwaki.backends.targets import Target
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import get_int
 
 
 def _same(kind: MemRefType) -> MemRefType:
@@ -19,15 +22,38 @@ def _same(kind: MemRefType) -> MemRefType:
 
 
 @dataclass(frozen=True)
+class Operand:
+    """A flat memref as it enters products: f32 (or what stands for it), or codes as integers."""
+
+    ref: Value
+    zero_point: int | None = None
+    """Of codes, which are read as i32 differences from it; None: floating-point numbers."""
+
+    @property
+    def element(self) -> Attribute:
+        """What products are summed up in."""
+        return f32 if self.zero_point is None else i32
+
+    def load(self, k: KernelBuilder, index: Index, lanes: int = 1) -> Value:
+        """`lanes` elements from `index` on, f32 or i32."""
+        if self.zero_point is None:
+            return narrow.load(k, self.ref, [index], lanes)
+        codes = k.extend(k.load(self.ref, [index], lanes), i32)
+        if self.zero_point == 0:
+            return codes
+        return k.sub(codes, k.constant(self.zero_point, i32, lanes))
+
+
+@dataclass(frozen=True)
 class References:
     """The arguments of a kernel under construction."""
 
-    anchor: tuple[Value, ...]
-    """The anchor's operands, as flat memrefs."""
+    anchor: tuple[Operand, ...]
+    """The anchor's operands."""
     pointwise: Pointwise
     """The epilogue, which stores the results."""
-    scratch: Value | None
-    """Flat f32 scratch, if there is any."""
+    scratch: Operand | None
+    """Flat scratch of the elements that are summed up, if there is any."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +89,26 @@ class Contraction:
     ) -> tuple[KernelBuilder, References]:
         """Starts the kernel; `view` gives epilogue operands and results another shape."""
         anchored = self.anchor_operands
+        anchor = Group.of(self.op).anchor
+        integer = isinstance(anchor, nn.IntegerConv2dOp)
+        zero_points = [get_int(anchor.properties, "zero_point"), 0] if integer else [None, None]
         kinds = [
             flat(kind) if i in anchored else view(kind) for i, kind in enumerate(self.operands)
         ]
         kinds += [view(kind) for kind in self.results]
         if workspace:
-            kinds.append(MemRefType(f32, [workspace // 4]))
+            kinds.append(MemRefType(i32 if integer else f32, [workspace // 4]))
         k = KernelBuilder(name, kinds)
         count = len(self.operands)
         pointwise = Pointwise(
             self.op,
-            Group.of(self.op).anchor,
+            anchor,
             k.args[:count],
             k.args[count : count + len(self.results)],
         )
-        scratch = k.args[-1] if workspace else None
-        return k, References(tuple(k.args[i] for i in anchored), pointwise, scratch)
+        scratch = Operand(k.args[-1], 0 if integer else None) if workspace else None
+        operands = zip((k.args[i] for i in anchored), zero_points, strict=True)
+        return k, References(tuple(Operand(*o) for o in operands), pointwise, scratch)
 
     def spec(self, workspace: int, flops: int, build: Callable[[str], FuncOp]) -> KernelSpec:
         """The finished choice; `workspace` in bytes."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, MemRefType
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, MemRefType, i32
 from xdsl.ir import Operation, SSAValue
 
-from niwaki.backends.kernels import masks, scalar
+from niwaki.backends.kernels import masks, random, scalar
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import i1, type_of
@@ -104,6 +104,15 @@ class Pointwise:
             for place, value in zip(places, values, strict=True):
                 k.store(value, ref, place)
 
+    def _position(self, k: KernelBuilder, indices: Sequence[Index]) -> Value:
+        """The number of the element at `indices`, in row-major order, i32."""
+        result, ref = self._stores[0]
+        sizes = (*ref_shape(ref)[:-1], *type_of(result).get_shape()[-1:])
+        number: Index = 0
+        for index, size in zip(indices, sizes, strict=True):
+            number = k.iadd(k.imul(number, size), index)
+        return k.cast(k.index(number), i32)
+
     def values(
         self,
         k: KernelBuilder,
@@ -129,6 +138,9 @@ class Pointwise:
                 known[result] = k.constant(op.value.value.data, op.value.type, count)
             elif isinstance(op, nn.BroadcastOp):
                 known[result] = value(op.x, count)
+            elif isinstance(op, nn.RandomUniformOp):
+                first = self._position(k, indices)
+                known[result] = random.uniform(k, op, value(op.counter, 1), first, count)
             else:
                 known[result] = scalar.evaluate(k, op, [value(o, count) for o in op.operands])
         return [value(v, lanes) for v in wanted]

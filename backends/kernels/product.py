@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from niwaki.backends.kernels import narrow
 from niwaki.backends.kernels.blocks import Block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.operands import Operand
 from niwaki.backends.kernels.tiles import (
     Accumulators,
     Panel,
@@ -29,7 +29,7 @@ Put = Callable[[Index, Index, int, Value], None]
 class Matrix:
     """A matrix in a flat memref. A is [row, i]; B is [column, i]."""
 
-    ref: Value
+    operand: Operand
     start: Index
     stride: int
     """From row to row of A, from column to column of B."""
@@ -54,7 +54,7 @@ def use_dots(rows: int, length: int, target: Target) -> bool:
 
 
 def transpose(
-    k: KernelBuilder, b: Matrix, columns: int, length: int, scratch: Value, start: int
+    k: KernelBuilder, b: Matrix, columns: int, length: int, scratch: Operand, start: int
 ) -> Matrix:
     """B, contiguous along the sum, rewritten to `scratch` so that its columns are."""
 
@@ -62,8 +62,8 @@ def transpose(
         source, goal = k.iadd(i, b.start), k.iadd(k.imul(i, columns), start)
 
         def element(j: Value) -> None:
-            value = narrow.load(k, b.ref, [k.iadd(k.imul(j, b.stride), source)])
-            k.store(value, scratch, [k.iadd(goal, j)])
+            value = b.operand.load(k, k.iadd(k.imul(j, b.stride), source))
+            k.store(value, scratch.ref, [k.iadd(goal, j)])
 
         k.each(0, columns, 1, element)
 
@@ -109,7 +109,14 @@ def outer_tile(
     """One tile of `count` rows and one panel of columns."""
     origin = k.iadd(k.imul(row, a.stride), a.start)
     tile = _accumulate_all(
-        k, a, b, origin, k.iadd(column, b.start), panel, sums, zeros(k, count, panel.blocks)
+        k,
+        a,
+        b,
+        origin,
+        k.iadd(column, b.start),
+        panel,
+        sums,
+        zeros(k, count, panel.blocks, a.operand.element),
     )
     for offset, values in enumerate(tile):
         for block, value in zip(panel.blocks, values, strict=True):
@@ -139,11 +146,11 @@ def _accumulate_all(
 
     def left(row: int, i: Index) -> Value:
         place = k.iadd(k.imul(i, loop.a_step), origin)
-        return narrow.load(k, a.ref, [k.iadd(place, row * a.stride)])
+        return a.operand.load(k, k.iadd(place, row * a.stride))
 
     def right(block: Block, i: Index) -> Value:
         place = k.iadd(k.imul(i, loop.b_step), corner)
-        return narrow.load(k, b.ref, [k.iadd(place, block.start)], block.lanes)
+        return b.operand.load(k, k.iadd(place, block.start), block.lanes)
 
     step = outer_step(k, left, right, panel.blocks)
     unroll = unroll_of(len(tile), len(panel.blocks))
@@ -194,10 +201,11 @@ def dots(
         k,
         length,
         target.lanes,
-        lambda r, i, lanes: narrow.load(k, a.ref, [k.iadd(origins[r], i)], lanes),
-        lambda c, i, lanes: narrow.load(k, b.ref, [k.iadd(corners[c], i)], lanes),
+        lambda r, i, lanes: a.operand.load(k, k.iadd(origins[r], i), lanes),
+        lambda c, i, lanes: b.operand.load(k, k.iadd(corners[c], i), lanes),
         count,
         width,
+        a.operand.element,
     )
     for r, values in enumerate(sums):
         for c, value in enumerate(values):

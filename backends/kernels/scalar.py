@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
-from xdsl.dialects.builtin import Float32Type, f32, i1
+from xdsl.dialects.builtin import Float32Type, IntegerType, f32, i1, i32, i64
 from xdsl.ir import Attribute, Operation
 
 from niwaki.backends.kernels import narrow, vector_math
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.kernel import element_of
+from niwaki.ir.dialects.tensor_op import get_int
 
 Rule: TypeAlias = Callable[[KernelBuilder, Operation, Sequence[Value]], Value]
 """(builder, operation, operands) -> result; all operands have one number of lanes."""
@@ -131,9 +132,39 @@ def _compare(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
 def _cast(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     assert isinstance(op, nn.CastOp)
     (x,) = xs
-    if element_of(x.type) == i1:
-        return k.select(x, _like(k, x, 1, op.to), _like(k, x, 0, op.to))
-    return narrow.widen(k, x) if op.to == f32 else k.cast(x, op.to)
+    source, to = element_of(x.type), op.to
+    if source == i1:
+        return k.select(x, _like(k, x, 1, to), _like(k, x, 0, to))
+    if to == f32:
+        return narrow.widen(k, x)
+    if isinstance(source, Float32Type):
+        return k.cast(k.cast(x, i32), to)
+    assert isinstance(source, IntegerType)
+    assert isinstance(to, IntegerType)
+    return k.extend(x, to) if source.width.data < to.width.data else k.cast(x, to)
+
+
+def _rescale(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
+    """Of a product shifted by more than 32 bits only the upper half counts."""
+    assert isinstance(op, nn.RescaleOp)
+    shift, zero_point = (get_int(op.properties, name) for name in ("shift", "zero_point"))
+    lanes = k.lanes(xs[0])
+    product = k.mul(*(k.extend(x, i64) for x in xs))
+    if shift > 32:
+        upper = k.cast(k.shift_right_signed(product, k.constant(32, i64, lanes)), i32)
+        scaled = _rounded_shift(k, upper, shift - 32)
+    else:
+        wide = _rounded_shift(k, product, shift)
+        low, high = (k.constant(limit, i64, lanes) for limit in (-(2**30), 2**30 - 1))
+        scaled = k.cast(k.max(k.min(wide, high), low), i32)
+    return k.add(scaled, k.constant(zero_point, i32, lanes)) if zero_point else scaled
+
+
+def _rounded_shift(k: KernelBuilder, x: Value, shift: int) -> Value:
+    """x / 2^shift, rounded half up."""
+    element, lanes = element_of(x.type), k.lanes(x)
+    half = k.add(x, k.constant(1 << (shift - 1), element, lanes))
+    return k.shift_right_signed(half, k.constant(shift, element, lanes))
 
 
 def _narrow(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
@@ -170,6 +201,8 @@ RULES: Mapping[type[Operation], Rule] = MappingProxyType(
         nn.AndOp: lambda k, _, xs: k.bit_and(*xs),
         nn.SelectOp: lambda k, _, xs: k.select(*xs),
         nn.CastOp: _cast,
+        nn.RescaleOp: _rescale,
+        nn.RoundOp: lambda k, _, xs: k.round(*xs),
         nn.NarrowOp: _narrow,
     }
 )

@@ -28,6 +28,7 @@ FUSING: Mapping[type[Operation], Generator] = MappingProxyType(
     {
         nn.Conv2dOp: select_contraction,
         nn.Conv2dDxOp: select_contraction,
+        nn.IntegerConv2dOp: select_contraction,
         nn.Conv2dDwOp: select_contraction,
         nn.MatmulOp: select_contraction,
         nn.ReduceSumOp: reduction,

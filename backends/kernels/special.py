@@ -7,16 +7,13 @@ from functools import partial
 from xdsl.dialects.builtin import MemRefType, f32, i32
 from xdsl.dialects.func import FuncOp
 
-from niwaki.backends.kernels import masks
+from niwaki.backends.kernels import masks, random
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import get_int, shape_of
-
-_MULTIPLIERS = (0x7FEB352D, 0x846CA68B)
-_SHIFTS = (16, 15, 16)
 
 
 def one_hot(
@@ -32,7 +29,7 @@ def one_hot(
             label = k.cast(k.load(labels, place), i32)
 
             def block(start: Index, lanes: int) -> None:
-                numbers = _count_from(k, k.cast(k.index(start), i32), lanes)
+                numbers = random.count_from(k, k.cast(k.index(start), i32), lanes)
                 chosen = k.compare(numbers, k.broadcast(label, lanes), "eq")
                 one, zero = k.constant(1.0, f32, lanes), k.constant(0.0, f32, lanes)
                 k.store(k.select(chosen, one, zero), y, [*place, start])
@@ -88,16 +85,15 @@ def random_mask(
 
     def emit(k: KernelBuilder) -> None:
         _, counter, mask = k.args
-        step = _lowbias32(k, k.load(counter, []))
-        base = _lowbias32(k, k.bit_xor(k.constant(_signed(seed), i32), step))
+        base = random.step_base(k, k.load(counter, []), seed)
         *outer, columns = shape
 
         def bits(first: Value, width: int) -> Value:
             """The bits of `width` elements, the first one number `first`."""
-            mixed = _lowbias32(k, _count_from(k, k.add(base, first), width))
+            mixed = random.hashes(k, base, first, width)
             if threshold == 0:
                 return k.compare(mixed, mixed, "eq")
-            return k.compare(k.constant(_signed(threshold - 1), i32, width), mixed, "ult")
+            return k.compare(k.constant(random.signed(threshold - 1), i32, width), mixed, "ult")
 
         def row(place: list[Index]) -> None:
             number: Index = 0
@@ -123,29 +119,6 @@ def random_mask(
         k.nest(outer, row)
 
     return _spec(operands, results, emit)
-
-
-def _count_from(k: KernelBuilder, first: Value, lanes: int) -> Value:
-    """first, first + 1, ... as i32."""
-    if lanes == 1:
-        return first
-    steps = k.from_elements([k.constant(i, i32) for i in range(lanes)])
-    return k.add(k.broadcast(first, lanes), steps)
-
-
-def _lowbias32(k: KernelBuilder, x: Value) -> Value:
-    """The 32-bit mixer of `nn.random_mask`."""
-    lanes = k.lanes(x)
-    for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, None), strict=True):
-        x = k.bit_xor(x, k.shift_right(x, k.constant(shift, i32, lanes)))
-        if multiplier is not None:
-            x = k.mul(x, k.constant(_signed(multiplier), i32, lanes))
-    return x
-
-
-def _signed(value: int) -> int:
-    """The i32 with the low 32 bits of `value`."""
-    return (value + 2**31) % 2**32 - 2**31
 
 
 def _spec(

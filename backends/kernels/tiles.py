@@ -8,6 +8,9 @@ the outer product (a row of B is contiguous: B's vectors times A's scalars) and 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from xdsl.dialects.builtin import f32
+from xdsl.ir import Attribute
+
 from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.targets import Target
@@ -83,9 +86,11 @@ Accumulators = list[list[Value]]
 """[row][block]."""
 
 
-def zeros(k: KernelBuilder, rows: int, blocks: Sequence[Block]) -> Accumulators:
+def zeros(
+    k: KernelBuilder, rows: int, blocks: Sequence[Block], element: Attribute = f32
+) -> Accumulators:
     """Accumulators of a new tile."""
-    return [[k.constant(0.0, lanes=b.lanes) for b in blocks] for _ in range(rows)]
+    return [[k.constant(0, element, b.lanes) for b in blocks] for _ in range(rows)]
 
 
 def _flat(tile: Accumulators) -> list[Value]:
@@ -166,6 +171,7 @@ def dot_tile(
     b: Callable[[int, Index, int], Value],
     rows: int,
     columns: int,
+    element: Attribute = f32,
 ) -> Accumulators:
     """[row][column] scalars: sum over i < length of a(row, i) * b(column, i).
 
@@ -186,7 +192,7 @@ def dot_tile(
 
         return step
 
-    start = zeros(k, rows, [Block(0, width)] * columns)
+    start = zeros(k, rows, [Block(0, width)] * columns, element)
     step = step_of(width)
     tile = accumulate(
         k,
@@ -198,7 +204,8 @@ def dot_tile(
     )
     sums = [[k.sum_lanes(v) for v in row] for row in tile]
     for part in parts[whole:]:
-        rest = step_of(part.lanes)(part.start, zeros(k, rows, [Block(0, part.lanes)] * columns))
+        none = zeros(k, rows, [Block(0, part.lanes)] * columns, element)
+        rest = step_of(part.lanes)(part.start, none)
         sums = [
             [k.add(s, k.sum_lanes(r)) for s, r in zip(row, extra, strict=True)]
             for row, extra in zip(sums, rest, strict=True)

@@ -49,6 +49,7 @@ _BINARY = {
     arith.XOrIOp: "xor",
     arith.ShLIOp: "shl",
     arith.ShRUIOp: "lshr",
+    arith.ShRSIOp: "ashr",
 }
 _INTRINSIC = {
     arith.MinSIOp: "smin",
@@ -60,10 +61,12 @@ _INTRINSIC = {
     math.SqrtOp: "sqrt",
     math.TanhOp: "tanh",
     math.AbsFOp: "fabs",
+    math.RoundEvenOp: "rint",
 }
 _CASTS = {
     arith.BitcastOp: "bitcast",
     vector.BitcastOp: "bitcast",
+    kernel.ExtendOp: "sext",
 }
 _REDUCTIONS = {"add": "fadd", "maxnumf": "fmax"}
 
@@ -230,6 +233,8 @@ class _FunctionEmitter:
         source, result = (kernel.element_of(v.type) for v in (op.operands[0], op.results[0]))
         if isinstance(result, Float32Type):
             self._cast(op, "sitofp")
+        elif isinstance(source, Float32Type):
+            self._cast(op, "fptosi")
         else:
             assert isinstance(source, IntegerType)
             assert isinstance(result, IntegerType)
@@ -315,6 +320,9 @@ class _FunctionEmitter:
     def _reduction(self, op: Operation) -> None:
         assert isinstance(op, vector.ReductionOp)
         kind = self.module.type(op.vector.type)
+        if isinstance(op.dest.type, IntegerType):
+            self._integer_sum(op, kind)
+            return
         name = _REDUCTIONS[op.kind.data.value]
         full = f"llvm.vector.reduce.{name}.{_suffix(op.vector.type, self.module)}"
         arguments = [kind] if name == "fmax" else ["float", kind]
@@ -324,6 +332,13 @@ class _FunctionEmitter:
         self._line(
             f"{self.define(op.dest)} = call reassoc float {callee}({start}{self._typed(op.vector)})"
         )
+
+    def _integer_sum(self, op: vector.ReductionOp, kind: str) -> None:
+        result = self.module.type(op.dest.type)
+        full = f"llvm.vector.reduce.add.{_suffix(op.vector.type, self.module)}"
+        callee = self.module.declare(full, result, [kind])
+        text = f"{self.define(op.dest)} = call {result} {callee}({self._typed(op.vector)})"
+        self._line(text)
 
     def _address(self, ref: SSAValue, indices: Sequence[SSAValue]) -> str:
         assert isinstance(ref.type, MemRefType)

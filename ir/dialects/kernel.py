@@ -6,7 +6,7 @@ xDSL's comparisons, selections and conversions take scalars only; these take vec
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from xdsl.dialects.builtin import Float32Type, IntegerType, StringAttr, VectorType, i1
+from xdsl.dialects.builtin import Float32Type, IntegerType, StringAttr, VectorType, i1, i32
 from xdsl.ir import Attribute, Dialect, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -97,7 +97,10 @@ class SelectOp(IRDLOperation):
 
 @irdl_op_definition
 class CastOp(IRDLOperation):
-    """Integers to wider (unsigned) or narrower ones, or, signed, to f32; elementwise."""
+    """Integers to wider (unsigned) or narrower ones, or, signed, to f32 and back; elementwise.
+
+    A float loses its fraction; what i32 cannot hold gives any value.
+    """
 
     name = "kernel.cast"
     traits = traits_def(Pure())
@@ -114,10 +117,39 @@ class CastOp(IRDLOperation):
 
     def verify_(self) -> None:
         source, result = element_of(self.x.type), element_of(self.result.type)
-        require(isinstance(source, IntegerType), "the operand must be of integers")
+        back = isinstance(source, Float32Type) and result == i32
+        require(back or isinstance(source, IntegerType), "the operand must be of integers or f32")
         require(isinstance(result, IntegerType | Float32Type), "the result must be of i<n> or f32")
         require(source != result, "source and result must differ")
         require(mask_type(self.x.type) == mask_type(self.result.type), "the lanes must be the same")
 
 
-KERNEL = Dialect("kernel", [CompareOp, SelectOp, CastOp])
+@irdl_op_definition
+class ExtendOp(IRDLOperation):
+    """Signed integers as wider ones, elementwise."""
+
+    name = "kernel.extend"
+    traits = traits_def(Pure())
+    x = operand_def()
+    result = result_def()
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    @classmethod
+    def make(cls, x: SSAValue, element: Attribute) -> "ExtendOp":
+        """Builds the operation; the result has elements of type `element`."""
+        vector = isinstance(x.type, VectorType)
+        kind = VectorType(element, x.type.get_shape()) if vector else element
+        return cls.create(operands=[x], result_types=[kind])
+
+    def verify_(self) -> None:
+        source, result = element_of(self.x.type), element_of(self.result.type)
+        require(
+            isinstance(source, IntegerType)
+            and isinstance(result, IntegerType)
+            and source.width.data < result.width.data,
+            "the result must be of wider integers",
+        )
+        require(mask_type(self.x.type) == mask_type(self.result.type), "the lanes must be the same")
+
+
+KERNEL = Dialect("kernel", [CompareOp, SelectOp, CastOp, ExtendOp])

@@ -279,8 +279,8 @@ class SelectOp(Elementwise):
 class CastOp(Unary):
     """Converts to the element type `to` numbers that it can hold. Not differentiable.
 
-    Integers of 8 to 64 bits, f32, f64; i1 and bf16 only as operand. f32 takes integers rounded to nearest;
-    to integers, numbers lose their fraction. What `to` cannot hold gives any value.
+    Integers of 8 to 64 bits, f32, f64; i1 and bf16 only as operand. f32 takes integers rounded to
+    nearest; to integers, numbers lose their fraction. What `to` cannot hold gives any value.
     """
 
     name = "nn.cast"

@@ -8,6 +8,8 @@ straight-through estimator). Gradients are floating-point, with respect to the r
 codes stand for.
 """
 
+from math import prod
+
 from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, f32, i8, i32
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
@@ -268,14 +270,13 @@ class RoundOp(Unary):
 
 
 @irdl_op_definition
-class RandomUniformOp(TensorOp):
+class RandomUniformOp(Elementwise):
     """Numbers in [0, 1) of the shape of `like`: the upper 24 bits of the hash of `nn.random_mask`.
 
     Element i is (hash(i, counter, seed) >> 8) / 2^24. Not differentiable.
     """
 
     name = "nn.random_uniform"
-    traits = traits_def(Pure())
     like = operand_def()
     counter = operand_def()
     y = result_def()
@@ -283,7 +284,9 @@ class RandomUniformOp(TensorOp):
 
     @classmethod
     def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
-        require(operands[1] == tensor([], i32), "the counter must be an i32 scalar")
+        counter = operands[1]
+        one = prod(counter.get_shape()) == 1
+        require(one and counter.element_type == i32, "the counter must be one i32")
         return [tensor(operands[0].get_shape(), f32)]
 
 
