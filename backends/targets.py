@@ -23,6 +23,8 @@ class Target:
     vector_registers: int
     """Registers that hold a vector (or a float, where kernels are scalar)."""
     pointer_bits: int
+    packed_halves: bool = False
+    """Whether the core multiplies pairs of 16-bit halves (ARM's DSP extension)."""
     alignment: int = 64
     """Bytes; every buffer of the arena starts at a multiple."""
     cc: tuple[str, ...] = ("gcc",)
@@ -62,6 +64,7 @@ def _cortex_m(
         lanes=1,
         vector_registers=32,
         pointer_bits=32,
+        packed_halves=True,
         alignment=8,
         cc=("arm-none-eabi-gcc", "-mthumb", *flags.split()),
         board=board,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import i8
 from xdsl.utils.exceptions import VerifyException
 
 from niwaki.ir.dialects.quantized_type import QuantizedType
@@ -71,10 +72,10 @@ def rescale(x: Array, multiplier: Array, shift: int, zero_point: int) -> Array:
 
 def to_codes(x: Array, element: QuantizedType) -> Array:
     """The codes of real numbers: rounded to even, clamped to the limits of the type."""
-    exact = x.astype(np.float64) / element.broadcast_scales(x.ndim) + element.zero_point
+    exact = x.astype(np.float64) / element.broadcast_scales(x.ndim)
     low, high = element.limits
-    dtype = np.int8 if element.storage.width.data == 8 else np.int32
-    return np.clip(np.rint(exact), low, high).astype(dtype)
+    dtype = np.int8 if element.storage == i8 else np.int32
+    return np.clip(np.rint(exact) + element.zero_point, low, high).astype(dtype)
 
 
 def from_codes(codes: Array, element: QuantizedType) -> Array:

@@ -60,6 +60,68 @@ static inline float niwaki_float(uint32_t bits)
     memcpy(&value, &bits, sizeof value);
     return value;
 }
+
+/* Four bytes as a word, at any alignment. */
+static inline uint32_t niwaki_word(const void *bytes)
+{
+    uint32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+/* Words as two signed halves: bytes 0 and 2 (even) or 1 and 3 (odd) of x, widened and added to the
+ * halves of y; products of halves, added to a sum. */
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__thumb__)
+#define NIWAKI_PACKED(name, text)                                                               \\
+    static inline uint32_t name(uint32_t x, uint32_t y)                                         \\
+    {                                                                                           \\
+        uint32_t result;                                                                        \\
+        __asm__(text : "=r"(result) : "r"(y), "r"(x));                                          \\
+        return result;                                                                          \\
+    }
+#define NIWAKI_PACKED_ALONE(name, text)                                                         \\
+    static inline uint32_t name(uint32_t x)                                                     \\
+    {                                                                                           \\
+        uint32_t result;                                                                        \\
+        __asm__(text : "=r"(result) : "r"(x));                                                  \\
+        return result;                                                                          \\
+    }
+#define NIWAKI_PACKED_SUM(name, text)                                                           \\
+    static inline uint32_t name(uint32_t x, uint32_t y, uint32_t sum)                           \\
+    {                                                                                           \\
+        uint32_t result;                                                                        \\
+        __asm__(text : "=r"(result) : "r"(x), "r"(y), "r"(sum));                                \\
+        return result;                                                                          \\
+    }
+NIWAKI_PACKED(NIWAKI_EXTEND_EVEN, "sxtab16 %0, %1, %2")
+NIWAKI_PACKED(NIWAKI_EXTEND_ODD, "sxtab16 %0, %1, %2, ror #8")
+NIWAKI_PACKED_ALONE(NIWAKI_EXTEND_EVEN0, "sxtb16 %0, %1")
+NIWAKI_PACKED_ALONE(NIWAKI_EXTEND_ODD0, "sxtb16 %0, %1, ror #8")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_BOTH, "smlad %0, %1, %2, %3")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_LOW, "smlabb %0, %1, %2, %3")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_HIGH, "smlatt %0, %1, %2, %3")
+#else
+static inline uint32_t niwaki_half(uint32_t word, int shift)
+{
+    return (uint32_t)(int32_t)(int16_t)(uint16_t)(word >> shift);
+}
+
+static inline uint32_t niwaki_extend(uint32_t x, uint32_t y, int shift)
+{
+    const uint32_t low = y + (uint32_t)(int32_t)(int8_t)(uint8_t)(x >> shift);
+    const uint32_t high = (y >> 16) + (uint32_t)(int32_t)(int8_t)(uint8_t)(x >> (shift + 16));
+    return (low & 0xffffu) | (high << 16);
+}
+
+#define NIWAKI_EXTEND_EVEN(x, y) niwaki_extend((x), (y), 0)
+#define NIWAKI_EXTEND_ODD(x, y) niwaki_extend((x), (y), 8)
+#define NIWAKI_EXTEND_EVEN0(x) niwaki_extend((x), 0u, 0)
+#define NIWAKI_EXTEND_ODD0(x) niwaki_extend((x), 0u, 8)
+#define NIWAKI_MULTIPLY_LOW(x, y, sum) ((sum) + niwaki_half((x), 0) * niwaki_half((y), 0))
+#define NIWAKI_MULTIPLY_HIGH(x, y, sum) ((sum) + niwaki_half((x), 16) * niwaki_half((y), 16))
+#define NIWAKI_MULTIPLY_BOTH(x, y, sum) \\
+    NIWAKI_MULTIPLY_HIGH((x), (y), NIWAKI_MULTIPLY_LOW((x), (y), (sum)))
+#endif
 """
 
 

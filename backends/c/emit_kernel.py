@@ -54,6 +54,7 @@ _CALLS: dict[type[Operation], str] = {
     math.ErfOp: "erff",
     math.AbsFOp: "fabsf",
     math.RoundEvenOp: "rintf",
+    kernel.DualMultiplyOp: "NIWAKI_MULTIPLY_BOTH",
 }
 _COMPARISONS = {
     "oeq": "==", "ogt": ">", "oge": ">=", "olt": "<", "ole": "<=",
@@ -336,6 +337,23 @@ class KernelEmitter:
         for lane, text in enumerate(self._texts[value]):
             self._line(f"{self._address(ref, indices, lane)} = {text};")
 
+    def _load_word(self, op: Operation) -> None:
+        assert isinstance(op, kernel.LoadWordOp)
+        self._define(op.result, [f"niwaki_word(&{self._address(op.ref, [op.index])})"])
+
+    def _extend_pair(self, op: Operation) -> None:
+        assert isinstance(op, kernel.ExtendPairOp)
+        name = "NIWAKI_EXTEND_ODD" if op.odd.value.data else "NIWAKI_EXTEND_EVEN"
+        if _known(op.offset) == 0:
+            self._define(op.result, [f"{name}0({self._texts[op.x][0]})"])
+        else:
+            self._elementwise(op, f"{name}({{}}, {{}})")
+
+    def _half_multiply(self, op: Operation) -> None:
+        assert isinstance(op, kernel.HalfMultiplyOp)
+        name = "NIWAKI_MULTIPLY_HIGH" if op.high.value.data else "NIWAKI_MULTIPLY_LOW"
+        self._elementwise(op, f"{name}({{}}, {{}}, {{}})")
+
     # --- control flow
 
     def _for(self, op: Operation) -> None:
@@ -404,6 +422,9 @@ _HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
     kernel.SelectOp: KernelEmitter._select,  # pyright: ignore[reportPrivateUsage]
     kernel.ExtendOp: KernelEmitter._extend,  # pyright: ignore[reportPrivateUsage]
     arith.ShRSIOp: KernelEmitter._shift_right_signed,  # pyright: ignore[reportPrivateUsage]
+    kernel.LoadWordOp: KernelEmitter._load_word,  # pyright: ignore[reportPrivateUsage]
+    kernel.ExtendPairOp: KernelEmitter._extend_pair,  # pyright: ignore[reportPrivateUsage]
+    kernel.HalfMultiplyOp: KernelEmitter._half_multiply,  # pyright: ignore[reportPrivateUsage]
     kernel.CastOp: KernelEmitter._convert,  # pyright: ignore[reportPrivateUsage]
     arith.BitcastOp: KernelEmitter._bitcast,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: KernelEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
+    BoolAttr,
     Float32Type,
     FloatAttr,
     IndexType,
@@ -24,7 +25,17 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from niwaki.ir.dialects.kernel import CastOp, CompareOp, ExtendOp, SelectOp, element_of
+from niwaki.ir.dialects.kernel import (
+    CastOp,
+    CompareOp,
+    DualMultiplyOp,
+    ExtendOp,
+    ExtendPairOp,
+    HalfMultiplyOp,
+    LoadWordOp,
+    SelectOp,
+    element_of,
+)
 
 Value: TypeAlias = SSAValue
 Index: TypeAlias = SSAValue | int
@@ -386,6 +397,37 @@ class KernelBuilder:
     def round(self, x: Value) -> Value:
         """The nearest integer, as a float; ties to even."""
         return self._like(math.RoundEvenOp, x)
+
+    # --- packed halves
+
+    def load_word(self, ref: Value, index: Index) -> Value:
+        """Four bytes of a flat memref of i8 as an i32, at any alignment."""
+        op = LoadWordOp.create(operands=[ref, self.index(index)], result_types=[i32])
+        return self._one(op)
+
+    def extend_pair(self, x: Value, offset: Value, odd: bool) -> Value:
+        """Signed bytes 0 and 2 of a word (`odd`: 1 and 3), added to the halves of `offset`."""
+        return self._one(
+            ExtendPairOp.create(
+                operands=[x, offset],
+                properties={"odd": BoolAttr.from_bool(odd)},
+                result_types=[i32],
+            )
+        )
+
+    def dual_multiply(self, a: Value, b: Value, total: Value) -> Value:
+        """total + the products of both signed halves."""
+        return self._one(DualMultiplyOp.create(operands=[a, b, total], result_types=[i32]))
+
+    def half_multiply(self, a: Value, b: Value, total: Value, high: bool) -> Value:
+        """total + the product of the low (`high`: high) signed halves."""
+        return self._one(
+            HalfMultiplyOp.create(
+                operands=[a, b, total],
+                properties={"high": BoolAttr.from_bool(high)},
+                result_types=[i32],
+            )
+        )
 
     # --- vectors
 

@@ -7,7 +7,13 @@ from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation
 
-from niwaki.backends.kernels import convolution, depthwise, filter_gradient
+from niwaki.backends.kernels import (
+    convolution,
+    depthwise,
+    filter_gradient,
+    packed,
+    packed_depthwise,
+)
 from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.gather import Gathering
 from niwaki.backends.kernels.operands import Contraction
@@ -44,6 +50,10 @@ def select_contraction(
         return filter_gradient.select(anchor, contraction)
     assert isinstance(anchor, Gathering)
     w = shape_of(anchor.w)
+    if isinstance(anchor, nn.IntegerConv2dOp) and target.packed_halves:
+        if anchor.window.groups == w[0] and w[3] == 1:
+            return packed_depthwise.select(anchor, contraction)
+        return packed.select(anchor, contraction)
     if anchor.window.groups == w[0] and w[3] == 1:
         return depthwise.select_gather(anchor, contraction)
     return convolution.select(anchor, contraction)

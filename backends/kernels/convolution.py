@@ -5,7 +5,7 @@ convolution of stride 1 reads the input in place; otherwise a tile's rows are ga
 scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -41,7 +41,7 @@ from niwaki.ir.dialects.tensor_op import shape_of
 
 
 @dataclass(frozen=True)
-class _Phase:
+class Phase:
     """One grid of output positions with its taps: forward has one, dX one per stride phase."""
 
     rows: Gather
@@ -54,12 +54,12 @@ class _Phase:
 
 
 @dataclass(frozen=True)
-class _Shape(GatherShape):
+class ConvolutionShape(GatherShape):
     """A gathering convolution: what is read, what is written, and how."""
 
     kernel: tuple[int, int]
     forward: bool
-    phases: tuple[_Phase, ...]
+    phases: tuple[Phase, ...]
 
     @property
     def length(self) -> int:
@@ -81,7 +81,7 @@ class _Shape(GatherShape):
         )
 
 
-def _shape(anchor: Gathering) -> _Shape:
+def shape_of_gathering(anchor: Gathering) -> ConvolutionShape:
     window, w = anchor.window, shape_of(anchor.w)
     forward = isinstance(anchor, FORWARD)
     source = shape_of(anchor.operands[0])
@@ -92,21 +92,21 @@ def _shape(anchor: Gathering) -> _Shape:
         for a in (0, 1)
     ]  # fmt: skip
     if forward:
-        phases = (_Phase(forward_gather(*axes[0]), forward_gather(*axes[1])),)
+        phases = (Phase(forward_gather(*axes[0]), forward_gather(*axes[1])),)
     else:
         phases = tuple(
-            _Phase(rows, columns)
+            Phase(rows, columns)
             for rows in backward_gathers(*axes[0])
             for columns in backward_gathers(*axes[1])
         )
-    return _Shape(
+    return ConvolutionShape(
         source[0], (source[1], source[2]), source[3], (goal[1], goal[2]), goal[3],
         window.groups, (w[1], w[2]), forward, phases,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """How the product is done, and where its scratch lies (elements)."""
 
     dots: bool
@@ -117,8 +117,13 @@ class _Plan:
     gathered: int
     """Elements of one tile's gathered rows."""
 
+    @property
+    def workspace(self) -> int:
+        """Bytes of the scratch."""
+        return 4 * (self.transposed + self.gathered)
 
-def _plan(shape: _Shape, target: Target) -> _Plan:
+
+def _plan(shape: ConvolutionShape, target: Target) -> Plan:
     length = shape.length
     positions = shape.positions
     dots = shape.forward and use_dots(positions, length, target)
@@ -130,20 +135,25 @@ def _plan(shape: _Shape, target: Target) -> _Plan:
             positions, max(len(p.blocks) for p in panels(shape.width, target)), target
         )
     gathered = 0 if shape.in_place else height * length
-    return _Plan(dots, height, transposed, gathered)
+    return Plan(dots, height, transposed, gathered)
 
 
 def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     """The kernel of an ordinary or grouped convolution, or of its input's cotangent."""
-    shape, target = _shape(anchor), contraction.target
-    plan = _plan(shape, target)
+    shape = shape_of_gathering(anchor)
+    return spec_of(contraction, shape, _plan(shape, contraction.target), Kernel)
+
+
+def spec_of(
+    contraction: Contraction, shape: ConvolutionShape, plan: "Plan", kernel: "type[Kernel]"
+) -> KernelSpec:
+    """The choice of `kernel`."""
     positions = shape.positions
     taps = shape.kernel[0] * shape.kernel[1]
     forward_positions = positions if shape.forward else shape.batch * prod(shape.in_size)
     forward_outputs = shape.width if shape.forward else shape.depth
     forward_inputs = shape.depth if shape.forward else shape.width
     flops = 2 * forward_positions * forward_outputs * shape.groups * forward_inputs * taps
-    workspace = 4 * (plan.transposed + plan.gathered)
     epilogue = [
         kind for i, kind in enumerate(contraction.operands) if i not in contraction.anchor_operands
     ]
@@ -153,15 +163,15 @@ def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
         return kind if views is None else views[kind]
 
     def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, workspace, view)
-        put = _put(k, refs, shape, flat=views is not None)
-        _Kernel(k, refs, shape, plan, target, put).run()
+        k, refs = contraction.begin(name, plan.workspace, view)
+        put = put_at(k, refs, shape, flat=views is not None)
+        kernel(k, refs, shape, plan, contraction.target, put).run()
         return k.finish()
 
-    return contraction.spec(workspace, flops, build)
+    return contraction.spec(plan.workspace, flops, build)
 
 
-def _put(k: KernelBuilder, refs: References, shape: _Shape, flat: bool) -> Put:
+def put_at(k: KernelBuilder, refs: References, shape: ConvolutionShape, flat: bool) -> Put:
     """Stores at a flat position: as it is where every view is collapsed, else taken apart."""
 
     def put(position: Index, channel: Index, lanes: int, value: Value) -> None:
@@ -178,13 +188,13 @@ def _unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Kernel:
     """The construction of one kernel."""
 
     k: KernelBuilder
     refs: References
-    shape: _Shape
-    plan: _Plan
+    shape: ConvolutionShape
+    plan: Plan
     target: Target
     put: Put
 
@@ -197,7 +207,7 @@ class _Kernel:
             transpose(k, whole, shape.out_channels, shape.length, self.refs.scratch, 0)
         if not shape.in_place:
             for phase in shape.phases:
-                self._groups(phase)
+                self.groups(phase)
             return
         positions = shape.positions
         a, b = Matrix(x, 0, shape.in_channels), self._filter(0)
@@ -221,7 +231,7 @@ class _Kernel:
         taps = prod(shape.kernel)
         return Matrix(w, self.k.imul(group, shape.depth * taps * shape.width), 1)
 
-    def _sums(self, phase: _Phase) -> tuple[int, list[Sum]]:
+    def _sums(self, phase: Phase) -> tuple[int, list[Sum]]:
         """Where B starts, and the loops of the sum: the gathered rows are [taps, channels]."""
         shape = self.shape
         if shape.forward:
@@ -237,13 +247,13 @@ class _Kernel:
         start = rows.tap_start * line + columns.tap_start * width
         return start, [s for s in loops[:2] if s.count != 1] + loops[2:]
 
-    def _groups(self, phase: _Phase) -> None:
+    def groups(self, phase: Phase) -> None:
         if self.shape.groups == 1:
-            self._phase(phase, 0)
+            self.phase(phase, 0)
         else:
-            self.k.each(0, self.shape.groups, 1, lambda group: self._phase(phase, group))
+            self.k.each(0, self.shape.groups, 1, lambda group: self.phase(phase, group))
 
-    def _phase(self, phase: _Phase, group: Index) -> None:
+    def phase(self, phase: Phase, group: Index) -> None:
         """All positions of one phase: gather a tile's rows, multiply, put."""
         k, shape = self.k, self.shape
         count = shape.batch * phase.rows.positions * phase.columns.positions
@@ -257,8 +267,8 @@ class _Kernel:
         a = Matrix(self.refs.scratch, self.plan.transposed, gathered)
 
         def tile(row: Index, rows: int) -> None:
-            positions = [self._position(phase, k.iadd(row, r)) for r in range(rows)]
-            places = [self._place(phase, position) for position in positions]
+            positions = [self.position(phase, k.iadd(row, r)) for r in range(rows)]
+            places = [self.place(phase, position) for position in positions]
 
             def put(offset: Index, column: Index, lanes: int, value: Value) -> None:
                 assert isinstance(offset, int)
@@ -268,7 +278,7 @@ class _Kernel:
                 self._put_zeros(ranges, rows, put)
                 return
             for r, position in enumerate(positions):
-                self._gather(phase, group, position, self.plan.transposed + r * gathered)
+                self.gather(phase, group, position, self.plan.transposed + r * gathered)
             if self.plan.dots:
                 wide = tile_rows(shape.width, 4, self.target, most=4)
                 each_tile(
@@ -299,13 +309,13 @@ class _Kernel:
 
         each_panel(self.k, ranges, zero)
 
-    def _position(self, phase: _Phase, number: Index) -> tuple[Index, Index, Index]:
+    def position(self, phase: Phase, number: Index) -> tuple[Index, Index, Index]:
         """(image, row, column) of a position of the phase, counted through."""
         size = (phase.rows.positions, phase.columns.positions)
         image, row, column = _unflatten(self.k, number, size)
         return image, row, column
 
-    def _place(self, phase: _Phase, position: tuple[Index, Index, Index]) -> Index:
+    def place(self, phase: Phase, position: tuple[Index, Index, Index]) -> Index:
         """The flat output position."""
         k, size = self.k, self.shape.out_size
         image, row, column = position
@@ -313,8 +323,8 @@ class _Kernel:
         x = k.iadd(k.imul(column, phase.columns.out_step), phase.columns.out_start)
         return k.affine([(image, size[0] * size[1]), (y, size[1]), (x, 1)])
 
-    def _gather(
-        self, phase: _Phase, group: Index, position: tuple[Index, Index, Index], goal: int
+    def gather(
+        self, phase: Phase, group: Index, position: tuple[Index, Index, Index], goal: int
     ) -> None:
         """Copies the inputs of one position to `goal`, zeros for what lies outside."""
         k, shape = self.k, self.shape
@@ -341,20 +351,24 @@ class _Kernel:
             target = k.affine([(i, phase.columns.count * depth), (j, depth)], goal)
             inside = _inside(k, (source_y, source_x), shape.in_size, phase)
             if inside is None:
-                self._copy(source, target)
+                self.copy(source, target)
             else:
                 k.choose(
                     inside,
-                    lambda: self._copy(source, target),
-                    lambda: self._clear(target),
+                    lambda: self.copy(source, target),
+                    lambda: self.clear(target),
                 )
 
         def taps(i: Index) -> None:
-            k.each(0, phase.columns.count, 1, lambda j: tap(i, j))
+            self.each_tap(phase.columns.count, lambda j: tap(i, j))
 
-        k.each(0, phase.rows.count, 1, taps)
+        self.each_tap(phase.rows.count, taps)
 
-    def _copy(self, source: Index, target: Index) -> None:
+    def each_tap(self, count: int, body: Callable[[Index], None]) -> None:
+        """body(tap) for every tap of one dimension."""
+        self.k.each(0, count, 1, body)
+
+    def copy(self, source: Index, target: Index) -> None:
         k, scratch = self.k, self.refs.scratch
         assert scratch is not None
 
@@ -364,7 +378,7 @@ class _Kernel:
 
         each_block(k, self.shape.depth, self.target.lanes, block)
 
-    def _clear(self, target: Index) -> None:
+    def clear(self, target: Index) -> None:
         k, scratch = self.k, self.refs.scratch
         assert scratch is not None
         each_block(
@@ -378,7 +392,7 @@ class _Kernel:
 
 
 def _inside(
-    k: KernelBuilder, place: tuple[Index, Index], size: tuple[int, int], phase: _Phase
+    k: KernelBuilder, place: tuple[Index, Index], size: tuple[int, int], phase: Phase
 ) -> Value | None:
     """Whether `place` lies in the input; None where it always does."""
     condition: Value | None = None

@@ -152,6 +152,8 @@ def _rescale(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     product = k.mul(*(k.extend(x, i64) for x in xs))
     if shift > 32:
         upper = k.cast(k.shift_right_signed(product, k.constant(32, i64, lanes)), i32)
+        if abs(zero_point) << (shift - 32) < 1 << 29:  # the rounding constant takes it along
+            return _rounded_shift(k, upper, shift - 32, zero_point)
         scaled = _rounded_shift(k, upper, shift - 32)
     else:
         wide = _rounded_shift(k, product, shift)
@@ -160,10 +162,10 @@ def _rescale(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     return k.add(scaled, k.constant(zero_point, i32, lanes)) if zero_point else scaled
 
 
-def _rounded_shift(k: KernelBuilder, x: Value, shift: int) -> Value:
-    """x / 2^shift, rounded half up."""
+def _rounded_shift(k: KernelBuilder, x: Value, shift: int, offset: int = 0) -> Value:
+    """x / 2^shift, rounded half up, + offset."""
     element, lanes = element_of(x.type), k.lanes(x)
-    half = k.add(x, k.constant(1 << (shift - 1), element, lanes))
+    half = k.add(x, k.constant((1 << (shift - 1)) + (offset << shift), element, lanes))
     return k.shift_right_signed(half, k.constant(shift, element, lanes))
 
 

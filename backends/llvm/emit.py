@@ -340,6 +340,58 @@ class _FunctionEmitter:
         text = f"{self.define(op.dest)} = call {result} {callee}({self._typed(op.vector)})"
         self._line(text)
 
+    def _load_word(self, op: Operation) -> None:
+        assert isinstance(op, kernel.LoadWordOp)
+        address = self._address(op.ref, [op.index])
+        self._line(f"{self.define(op.result)} = load i32, ptr {address}, align 1")
+
+    def _half(self, word: str, high: bool) -> str:
+        """The signed low or high half of a word, as a word."""
+        if not high:
+            shifted = self._fresh("%h")
+            self._line(f"{shifted} = shl i32 {word}, 16")
+            word = shifted
+        half = self._fresh("%h")
+        self._line(f"{half} = ashr i32 {word}, 16")
+        return half
+
+    def _extend_pair(self, op: Operation) -> None:
+        assert isinstance(op, kernel.ExtendPairOp)
+        first = 1 if op.odd.value.data else 0
+        halves: list[str] = []
+        for byte, high in ((first, False), (first + 2, True)):
+            up, signed, total = (self._fresh("%e") for _ in range(3))
+            self._line(f"{up} = shl i32 {self._use(op.x)}, {24 - 8 * byte}")
+            self._line(f"{signed} = ashr i32 {up}, 24")
+            offset = self._half(self._use(op.offset), high)
+            self._line(f"{total} = add i32 {signed}, {offset}")
+            halves.append(total)
+        low, upper = self._fresh("%e"), self._fresh("%e")
+        self._line(f"{low} = and i32 {halves[0]}, 65535")
+        self._line(f"{upper} = shl i32 {halves[1]}, 16")
+        self._line(f"{self.define(op.result)} = or i32 {low}, {upper}")
+
+    def _product_of_halves(self, a: str, b: str, high: bool) -> str:
+        product = self._fresh("%m")
+        factors = self._half(a, high), self._half(b, high)
+        self._line(f"{product} = mul i32 {factors[0]}, {factors[1]}")
+        return product
+
+    def _dual_multiply(self, op: Operation) -> None:
+        assert isinstance(op, kernel.DualMultiplyOp)
+        a, b = self._use(op.a), self._use(op.b)
+        first = self._fresh("%m")
+        low = self._product_of_halves(a, b, high=False)
+        self._line(f"{first} = add i32 {self._use(op.sum)}, {low}")
+        upper = self._product_of_halves(a, b, high=True)
+        self._line(f"{self.define(op.result)} = add i32 {first}, {upper}")
+
+    def _half_multiply(self, op: Operation) -> None:
+        assert isinstance(op, kernel.HalfMultiplyOp)
+        high = bool(op.high.value.data)
+        product = self._product_of_halves(self._use(op.a), self._use(op.b), high)
+        self._line(f"{self.define(op.result)} = add i32 {self._use(op.sum)}, {product}")
+
     def _address(self, ref: SSAValue, indices: Sequence[SSAValue]) -> str:
         assert isinstance(ref.type, MemRefType)
         index = self.module.type(IndexType())
@@ -435,6 +487,10 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     kernel.CompareOp: _FunctionEmitter._compare,  # pyright: ignore[reportPrivateUsage]
     kernel.SelectOp: _FunctionEmitter._select,  # pyright: ignore[reportPrivateUsage]
     kernel.CastOp: _FunctionEmitter._convert,  # pyright: ignore[reportPrivateUsage]
+    kernel.LoadWordOp: _FunctionEmitter._load_word,  # pyright: ignore[reportPrivateUsage]
+    kernel.ExtendPairOp: _FunctionEmitter._extend_pair,  # pyright: ignore[reportPrivateUsage]
+    kernel.DualMultiplyOp: _FunctionEmitter._dual_multiply,  # pyright: ignore[reportPrivateUsage]
+    kernel.HalfMultiplyOp: _FunctionEmitter._half_multiply,  # pyright: ignore[reportPrivateUsage]
     arith.NegfOp: _FunctionEmitter._negate,  # pyright: ignore[reportPrivateUsage]
     math.ErfOp: _FunctionEmitter._erf,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: _FunctionEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]

@@ -6,7 +6,18 @@ xDSL's comparisons, selections and conversions take scalars only; these take vec
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from xdsl.dialects.builtin import Float32Type, IntegerType, StringAttr, VectorType, i1, i32
+from xdsl.dialects.builtin import (
+    BoolAttr,
+    Float32Type,
+    IndexType,
+    IntegerType,
+    MemRefType,
+    StringAttr,
+    VectorType,
+    i1,
+    i8,
+    i32,
+)
 from xdsl.ir import Attribute, Dialect, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -16,7 +27,7 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
-from xdsl.traits import Pure
+from xdsl.traits import MemoryReadEffect, Pure
 
 from niwaki.ir.dialects.tensor_op import require
 
@@ -152,4 +163,73 @@ class ExtendOp(IRDLOperation):
         require(mask_type(self.x.type) == mask_type(self.result.type), "the lanes must be the same")
 
 
-KERNEL = Dialect("kernel", [CompareOp, SelectOp, CastOp, ExtendOp])
+@irdl_op_definition
+class LoadWordOp(IRDLOperation):
+    """Four neighbouring bytes from `index` on as an i32, at any alignment."""
+
+    name = "kernel.load_word"
+    traits = traits_def(MemoryReadEffect())
+    ref = operand_def(MemRefType)
+    index = operand_def(IndexType)
+    result = result_def(i32)
+    assembly_format = "$ref `[` $index `]` attr-dict `:` type($ref)"
+
+    def verify_(self) -> None:
+        kind = self.ref.type
+        flat = isinstance(kind, MemRefType) and kind.element_type == i8 and kind.get_num_dims() == 1
+        require(flat, "the memref must be flat, of i8")
+
+
+@irdl_op_definition
+class ExtendPairOp(IRDLOperation):
+    """Bytes 0 and 2 of `x` (`odd`: 1 and 3), signed, added to the halves of `offset` (SXTAB16)."""
+
+    name = "kernel.extend_pair"
+    traits = traits_def(Pure())
+    x = operand_def(i32)
+    offset = operand_def(i32)
+    result = result_def(i32)
+    odd = prop_def(BoolAttr)
+    assembly_format = "$odd $x `,` $offset attr-dict"
+
+
+@irdl_op_definition
+class DualMultiplyOp(IRDLOperation):
+    """sum + a.low * b.low + a.high * b.high, of the signed halves of words (SMLAD)."""
+
+    name = "kernel.dual_multiply"
+    traits = traits_def(Pure())
+    a = operand_def(i32)
+    b = operand_def(i32)
+    sum = operand_def(i32)
+    result = result_def(i32)
+    assembly_format = "$a `,` $b `,` $sum attr-dict"
+
+
+@irdl_op_definition
+class HalfMultiplyOp(IRDLOperation):
+    """sum + a's low (`high`: high) half * b's, signed (SMLABB, SMLATT)."""
+
+    name = "kernel.half_multiply"
+    traits = traits_def(Pure())
+    a = operand_def(i32)
+    b = operand_def(i32)
+    sum = operand_def(i32)
+    result = result_def(i32)
+    high = prop_def(BoolAttr)
+    assembly_format = "$high $a `,` $b `,` $sum attr-dict"
+
+
+KERNEL = Dialect(
+    "kernel",
+    [
+        CompareOp,
+        SelectOp,
+        CastOp,
+        ExtendOp,
+        LoadWordOp,
+        ExtendPairOp,
+        DualMultiplyOp,
+        HalfMultiplyOp,
+    ],
+)

@@ -32,12 +32,14 @@ class QuantizedType(ParametrizedAttribute, TypeAttribute):
     def of(
         cls,
         storage: Attribute,
-        scales: float | Sequence[float] | NDArray[np.floating],
+        scales: int | float | Sequence[float] | NDArray[np.floating],
         zero_point: int = 0,
         axis: int | None = None,
     ) -> Self:
         """Scales are kept as f32. Raises VerifyException if the type makes no sense."""
-        values = [scales] if isinstance(scales, float) else [float(s) for s in scales]
+        if storage not in (i8, i32):
+            raise VerifyException(f"quantised codes are i8 or i32, not {storage}")
+        values = [scales] if isinstance(scales, int | float) else [float(s) for s in scales]
         return cls(
             storage,  # pyright: ignore[reportArgumentType]
             ArrayAttr([FloatAttr(float(np.float32(v)), f32) for v in values]),
@@ -78,8 +80,6 @@ class QuantizedType(ParametrizedAttribute, TypeAttribute):
         return self.scales.reshape([-1 if d == self.axis else 1 for d in range(rank)])
 
     def verify(self) -> None:
-        if self.storage not in (i8, i32):
-            raise VerifyException(f"quantised codes are i8 or i32, not {self.storage}")
         scales = self.scales
         if not len(scales) or not np.all(np.isfinite(scales)) or not np.all(scales > 0):
             raise VerifyException("scales must be positive numbers")
