@@ -29,8 +29,8 @@ _ROWS = 2
 """Positions of a tile."""
 _COLUMNS = 2
 """Output channels of a tile."""
-_UNROLL = 2
-"""Groups of four products per iteration."""
+_UNROLL = 1
+"""Groups of four products per iteration: more do not fit the registers."""
 
 
 def select(anchor: nn.IntegerConv2dOp, contraction: Contraction) -> KernelSpec:
