@@ -13,6 +13,8 @@ from niwaki.ir.dialects.tensor_op import shape_of
 class Layer:
     """A convolution or dense operation with its weight, and what is added behind it."""
 
+    op: Operation
+    """The convolution or matrix product."""
     number: int
     """Counted from 0 in execution order."""
     weight: train.ParameterOp
@@ -43,7 +45,7 @@ def layers_of(block: Block) -> list[Layer]:
             continue
         seen.add(weight.key)
         axis, channels = _input_channels(op)
-        layers.append(Layer(len(layers), weight, axis, channels, _biases(op)))
+        layers.append(Layer(op, len(layers), weight, axis, channels, _biases(op)))
     return layers
 
 

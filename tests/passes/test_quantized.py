@@ -123,7 +123,7 @@ def _codes(shape: tuple[int, ...], seed: int = 3) -> np.ndarray:
 
 def _real_conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray, groups: int) -> np.ndarray:
     """In float64; clamped as the codes of Y are, with the half code that rounds back inside."""
-    n, height, width, channels = x.shape
+    n, height, _, channels = x.shape
     padded = np.pad(x, [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)])
     out = (height + 2 * PADDING - 3) // STRIDE + 1
     y = np.zeros((n, out, out, w.shape[0]))
