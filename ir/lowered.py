@@ -6,6 +6,8 @@ from typing import Literal
 
 from xdsl.dialects.builtin import ModuleOp
 
+from niwaki.ir.dialects.plan import RegionRange
+
 
 @dataclass(frozen=True)
 class Port:
@@ -52,6 +54,8 @@ class Buffer:
     last: int
     mask_bits: int = 0
     """Elements of the mask in it, a bit each; 0 if it holds anything else."""
+    region: str = ""
+    """The memory of the board that holds it; empty where there is one memory."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,26 @@ class EntryPoint:
     calls: tuple[CallInfo, ...]
     order_bound_bytes: int = 0
     """Proven lower bound of all orders, as far as one was looked for."""
+    regions: tuple[RegionRange, ...] = ()
+    """The parts of the arena in each memory of the board; empty where there is one memory."""
 
     @property
     def order_proven(self) -> bool:
         """Whether no other order keeps fewer bytes live."""
         return self.order_bound_bytes == self.bound_bytes
+
+
+@dataclass(frozen=True)
+class RegionUse:
+    """What a program needs of one memory of a board."""
+
+    name: str
+    capacity: int
+    """Bytes that the board leaves to the model."""
+    arena_bytes: int
+    """Scratch that serves every entry point."""
+    state_bytes: int
+    constant_bytes: int
 
 
 @dataclass(frozen=True)
@@ -110,8 +129,14 @@ class Lowered:
     constants_image: bytes
     entries: Mapping[str, EntryPoint]
     target_name: str
+    regions: tuple[RegionUse, ...] = ()
+    """What each memory of the board holds; empty where there is one memory."""
+    state_regions: tuple[RegionRange, ...] = ()
+    """The parts of the state in each memory; empty where there is one memory."""
 
     @property
     def arena_bytes(self) -> int:
-        """The arena that serves every entry point."""
+        """The arena that serves every entry point, in all memories together."""
+        if self.regions:
+            return sum(region.arena_bytes for region in self.regions)
         return max((e.arena_bytes for e in self.entries.values()), default=0)

@@ -351,7 +351,7 @@ def _port(space: str, kind: MemRefType, number: int) -> View:
 def _scratch(tensor: Tensor, label: str) -> View:
     kind = memref_of(tensor)
     bits = prod(tensor.get_shape()) if tensor.element_type == i1 else 0
-    buffer = Allocation("arena", buffer_bytes(kind), offset=None, label=label, mask_bits=bits)
+    buffer = Allocation("arena", buffer_bytes(kind), label=label, mask_bits=bits)
     return View(buffer, 0, kind)
 
 
