@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from xdsl.dialects.builtin import MemRefType, i8
 
+from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
 from niwaki.passes.bufferize import BufferProgram, Call
 from niwaki.passes.views import Allocation, View
 
@@ -52,6 +53,12 @@ class ArenaSpans:
                 buffer = Allocation("arena", call.kernel.spec.workspace, label=label)
                 self.workspace[number] = View(buffer, 0, kind)
                 self._add(buffer, number, number)
+
+    def problem(self, alignment: int) -> ArenaProblem:
+        """The spans as the planner takes them."""
+        return ArenaProblem(
+            tuple(ArenaBuffer(s.size, s.first, s.last + 1, alignment) for s in self.spans)
+        )
 
     def arguments(self, number: int, call: Call) -> tuple[View, ...]:
         """What call `number` passes to its kernel."""

@@ -332,6 +332,21 @@ def storage_readers(function: FuncOp) -> dict[str, list[Operation]]:
     return readers
 
 
+def block_order(function: FuncOp) -> MayOverwrite:
+    """Overwriting as the order of the block allows it."""
+    position = {op: i for i, op in enumerate(function.body.block.ops)}
+    readers = storage_readers(function)
+
+    def may_overwrite(producer: Operation, name: str) -> bool:
+        return all(
+            position[reader] < position[producer]
+            for reader in readers.get(name, ())
+            if reader is not producer
+        )
+
+    return may_overwrite
+
+
 def _is_mask(value: SSAValue) -> bool:
     return type_of(value).element_type == i1
 

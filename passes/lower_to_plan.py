@@ -22,12 +22,12 @@ from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
-from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port
+from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port, arena_bytes
 from niwaki.ir.program import Program
 from niwaki.passes.arena import plan_arena
 from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
 from niwaki.passes.arena_spans import ArenaSpans
-from niwaki.passes.bufferize import Call, MayOverwrite, bufferize, storage_readers
+from niwaki.passes.bufferize import Call, block_order, bufferize
 from niwaki.passes.functions import functions
 from niwaki.passes.kernel_library import Kernel, KernelLibrary
 from niwaki.passes.region_assignment import AssignmentProblem
@@ -60,7 +60,7 @@ class LowerToPlanPass(ModulePass):
     target: str = "x86-64"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        parts = _Lowering(op, get_target(self.target)).parts
+        parts = ProgramPlan(Program(op), get_target(self.target)).emit()
         for function in list(op.body.block.ops):
             function.detach()
             function.erase()
@@ -76,54 +76,77 @@ def lower(program: Program, target: Target) -> Lowered:
     UnsupportedOpsError (all at once) for operations without a kernel, and DoesNotFitError if the
     memories of the target's board are too small.
     """
-    lowering = _Lowering(program.module, target)
-    layout = lowering.layout
-    return Lowered(
-        module=ModuleOp(lowering.parts),
-        state=layout.state.entries,
-        constants=layout.constants.entries,
-        state_image=layout.state.image(program.weights),
-        constants_image=layout.constants.image(program.weights),
-        entries=lowering.entries,
-        target_name=target.name,
-        regions=lowering.regions,
-        state_regions=lowering.state_regions,
-    )
+    return ProgramPlan(program, target).lower()
 
 
 def region_problem(program: Program, target: Target) -> AssignmentProblem:
     """What `lower` divides among the writable memories of the target's board."""
-    state, entries = _Lowering(program.module, replace(target, regions=())).buffers()
+    state, entries = ProgramPlan(program, replace(target, regions=())).buffers()
     return assignment_problem(state, entries, target.writable)
 
 
-class _Lowering:
-    """The kernels and programs of a module, detached."""
+class ProgramPlan:
+    """All that lowering decides, before any kernel is built: calls, buffers and their places.
 
-    def __init__(self, module: ModuleOp, target: Target) -> None:
-        self.layout = StorageLayout(module, target.alignment)
+    Stands for the program as it is now: `emit` and `lower` need it unchanged.
+    """
+
+    def __init__(self, program: Program, target: Target) -> None:
+        """Raises what `lower` raises, but for missing arrays."""
+        self.program = program
         self.target = target
-        self.names = _KernelNames()
+        self.layout = StorageLayout(program.module, target.alignment)
+        self._kernels = _Kernels()
         library = KernelLibrary(target)
         self.functions = [
-            _FunctionLowering(function, self.layout, library, self.names)
-            for function in functions(module)
+            _FunctionLowering(function, self.layout, library, self._kernels)
+            for function in functions(program.module)
         ]
-        memory = self._plan()
-        self.state_regions = self._order_state(memory.state)
-        self.entries: dict[str, EntryPoint] = {}
-        programs: list[plan.ProgramOp] = []
-        sizes = {"state": self.layout.state.size, "constants": self.layout.constants.size}
-        storage = self.layout.offsets()
-        for function, arena in zip(self.functions, memory.arenas, strict=True):
-            program = function.emit(arena, storage, self.state_regions)
-            verify_plan(program, target.alignment, sizes)
-            verify_regions(program, target.regions, sizes["state"])
-            programs.append(program)
-            self.entries[program.sym_name.data] = function.entry_point(arena)
-        self.parts: list[Operation] = [*self.names.functions, *programs]
+        self._memory = self._plan()
+        self.state_regions = self._order_state(self._memory.state)
+        self.entries: dict[str, EntryPoint] = {
+            function.name: function.entry_point(arena)
+            for function, arena in zip(self.functions, self._memory.arenas, strict=True)
+        }
         self.regions = region_uses(
-            target.regions, self.entries.values(), self.state_regions, sizes["constants"]
+            target.regions, self.entries.values(), self.state_regions, self.layout.constants.size
+        )
+
+    @property
+    def arena_bytes(self) -> int:
+        """The arena that serves every entry point, in all memories together."""
+        return arena_bytes(self.entries, self.regions)
+
+    @property
+    def state_bytes(self) -> int:
+        """What a step changes."""
+        return self.layout.state.size
+
+    def emit(self) -> list[Operation]:
+        """The kernels and the programs, detached and verified."""
+        programs: list[plan.ProgramOp] = []
+        sizes = {"state": self.state_bytes, "constants": self.layout.constants.size}
+        storage = self.layout.offsets()
+        for function, arena in zip(self.functions, self._memory.arenas, strict=True):
+            program = function.emit(arena, storage, self.state_regions)
+            verify_plan(program, self.target.alignment, sizes)
+            verify_regions(program, self.target.regions, self.state_bytes)
+            programs.append(program)
+        return [*self._kernels.functions(), *programs]
+
+    def lower(self) -> Lowered:
+        """Builds the kernels; see the function `lower`."""
+        layout, weights = self.layout, self.program.weights
+        return Lowered(
+            module=ModuleOp(self.emit()),
+            state=layout.state.entries,
+            constants=layout.constants.entries,
+            state_image=layout.state.image(weights),
+            constants_image=layout.constants.image(weights),
+            entries=self.entries,
+            target_name=self.target.name,
+            regions=self.regions,
+            state_regions=self.state_regions,
         )
 
     def _plan(self) -> RegionPlan:
@@ -165,19 +188,14 @@ class _Lowering:
         )
 
 
-class _KernelNames:
-    """Builds each kernel at its first use and numbers it by kind."""
+class _Kernels:
+    """Numbers the kernels by kind, in the order of their first use, and builds them on demand."""
 
     def __init__(self) -> None:
-        self._functions: dict[Kernel, FuncOp] = {}
         self._names: dict[Kernel, str] = {}
         self._counts: dict[str, int] = {}
+        self._functions: dict[Kernel, FuncOp] = {}
         self._traffic: dict[Kernel, tuple[int, ...]] = {}
-
-    @property
-    def functions(self) -> list[FuncOp]:
-        """Those that were built, in that order."""
-        return list(self._functions.values())
 
     def name(self, kernel: Kernel) -> str:
         """The symbol of `kernel`."""
@@ -185,29 +203,34 @@ class _KernelNames:
             number = self._counts.get(kernel.kind, 0)
             self._counts[kernel.kind] = number + 1
             self._names[kernel] = f"{kernel.kind}_{number}"
-            self._functions[kernel] = kernel.spec.build(self._names[kernel])
         return self._names[kernel]
 
+    def functions(self) -> list[FuncOp]:
+        """All kernels that have a name."""
+        return [self._function(kernel) for kernel in self._names]
+
     def traffic(self, kernel: Kernel) -> tuple[int, ...]:
-        """Bytes that a call loads from each argument or stores to it."""
+        """Bytes that a call loads from each argument or stores to it; builds the kernel."""
         if kernel not in self._traffic:
-            self.name(kernel)
-            self._traffic[kernel] = argument_traffic(self._functions[kernel])
+            self._traffic[kernel] = argument_traffic(self._function(kernel))
         return self._traffic[kernel]
+
+    def _function(self, kernel: Kernel) -> FuncOp:
+        if kernel not in self._functions:
+            self._functions[kernel] = kernel.spec.build(self.name(kernel))
+        return self._functions[kernel]
 
 
 class _FunctionLowering:
     def __init__(
-        self, function: FuncOp, layout: StorageLayout, library: KernelLibrary, names: _KernelNames
+        self, function: FuncOp, layout: StorageLayout, library: KernelLibrary, kernels: _Kernels
     ) -> None:
         self.function = function
-        self.names = names
-        self.program = bufferize(function, layout, library, _block_order(function))
+        self.name = function.sym_name.data
+        self.kernels = kernels
+        self.program = bufferize(function, layout, library, block_order(function))
         self.arena = ArenaSpans(self.program)
-        alignment = library.target.alignment
-        self.problem = ArenaProblem(
-            tuple(ArenaBuffer(s.size, s.first, s.last + 1, alignment) for s in self.arena.spans)
-        )
+        self.problem = self.arena.problem(library.target.alignment)
 
     def buffers(self, traffic: Mapping[Allocation, int]) -> Buffers:
         """What has to be placed in the arena."""
@@ -215,15 +238,15 @@ class _FunctionLowering:
         total = [0] * len(spans)
         for allocation, span in self.arena.span_of.items():
             total[span] += traffic.get(allocation, 0)
-        name = self.function.sym_name.data
-        return Buffers(self.problem, tuple(total), tuple(f"{s.label}, of {name}" for s in spans))
+        labels = tuple(f"{s.label}, of {self.name}" for s in spans)
+        return Buffers(self.problem, tuple(total), labels)
 
     def traffic(self) -> dict[Allocation, int]:
         """Bytes that kernels load from each buffer or store to it; builds the kernels."""
         total: dict[Allocation, int] = {}
         for number, call in enumerate(self.program.calls):
             views = self.arena.arguments(number, call)
-            for view, size in zip(views, self.names.traffic(call.kernel), strict=True):
+            for view, size in zip(views, self.kernels.traffic(call.kernel), strict=True):
                 total[view.allocation] = total.get(view.allocation, 0) + size
         return total
 
@@ -233,10 +256,7 @@ class _FunctionLowering:
         storage: Mapping[Allocation, int],
         state_regions: Sequence[RegionRange],
     ) -> plan.ProgramOp:
-        """The plan.program; builds the kernels that no function used before.
-
-        `storage`: the offsets of state and constants.
-        """
+        """The plan.program; `storage`: the offsets of state and constants."""
         verify_arena(self.problem, arena.plan)
         block = Block()
         values: dict[View, SSAValue] = {}
@@ -262,7 +282,7 @@ class _FunctionLowering:
                 define(view)
             block.add_op(self._call_op(number, call, [values[v] for v in arguments]))
         properties: dict[str, Attribute] = {
-            "sym_name": StringAttr(self.function.sym_name.data),
+            "sym_name": StringAttr(self.name),
             "arena": _int(arena.plan.size),
             "bound": _int(self.problem.bound),
         }
@@ -274,7 +294,7 @@ class _FunctionLowering:
 
     def _call_op(self, number: int, call: Call, arguments: Sequence[SSAValue]) -> plan.CallOp:
         properties: dict[str, Attribute] = {
-            "kernel": SymbolRefAttr(self.names.name(call.kernel)),
+            "kernel": SymbolRefAttr(self.kernels.name(call.kernel)),
             "reads": _int(len(call.reads)),
             "writes": _int(len(call.writes)),
         }
@@ -286,12 +306,12 @@ class _FunctionLowering:
         return op
 
     def entry_point(self, arena: ArenaInRegions) -> EntryPoint:
-        """The facts about the program; after `emit`."""
+        """The facts about the program."""
         block = self.function.body.block
         terminator = block.last_op
         assert isinstance(terminator, ReturnOp)
         return EntryPoint(
-            name=self.function.sym_name.data,
+            name=self.name,
             inputs=_ports("input", block.args),
             outputs=_ports("output", terminator.operands),
             arena_bytes=arena.plan.size,
@@ -311,7 +331,12 @@ class _FunctionLowering:
                 )
             ),
             calls=tuple(
-                CallInfo(self.names.name(c.kernel), _place(c.op), c.kernel.spec.flops)
+                CallInfo(
+                    self.kernels.name(c.kernel),
+                    _place(c.op),
+                    c.kernel.spec.flops,
+                    c.kernel.spec.cost,
+                )
                 for c in self.program.calls
             ),
             order_bound_bytes=_order_bound(self.function),
@@ -320,7 +345,7 @@ class _FunctionLowering:
 
 
 def _region_at(ranges: Sequence[RegionRange], offset: int) -> str:
-    return next((r.region for r in ranges if r.start <= offset < r.end), "")
+    return next((r.region for r in ranges if r.holds(offset)), "")
 
 
 def _view_op(view: View, start: int) -> plan.ViewOp:
@@ -333,21 +358,6 @@ def _view_op(view: View, start: int) -> plan.ViewOp:
     if buffer.index is not None:
         properties["index"] = _int(buffer.index)
     return plan.ViewOp.create(properties=properties, result_types=[view.kind])
-
-
-def _block_order(function: FuncOp) -> MayOverwrite:
-    """Overwriting as the order of the block allows it."""
-    position = {op: i for i, op in enumerate(function.body.block.ops)}
-    readers = storage_readers(function)
-
-    def may_overwrite(producer: Operation, name: str) -> bool:
-        return all(
-            position[reader] < position[producer]
-            for reader in readers.get(name, ())
-            if reader is not producer
-        )
-
-    return may_overwrite
 
 
 def _ports(kind: str, values: Sequence[SSAValue]) -> tuple[Port, ...]:

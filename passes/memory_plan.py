@@ -1,9 +1,8 @@
 """Where the memory of a training step goes, planned without weights and without machine code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -17,28 +16,19 @@ from niwaki.ir.lowered import StorageEntry
 from niwaki.ir.program import Program
 from niwaki.ir.training import TrainingOptions
 from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
-from niwaki.passes.bufferize import Call
+from niwaki.passes.arena_problem import loads
+from niwaki.passes.arena_spans import ArenaSpans
+from niwaki.passes.bufferize import BufferProgram, block_order, bufferize
 from niwaki.passes.functions import find_function
 from niwaki.passes.kernel_library import KernelLibrary
 from niwaki.passes.pipelines import training_pipeline
-from niwaki.passes.schedule import schedule_problem
-from niwaki.passes.schedule_problem import (
-    ScheduleProblem,
-    live_bytes,
-    read_counts,
-    shared_pairs,
-)
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.verify_arena import verify_arena
-from niwaki.passes.views import Allocation
 
 CLASSES = ("weights", "optimizer", "activations", "gradients", "workspace")
 """What memory is for. Weights: parameters and constants, frozen ones too. Activations: what the
 loss is computed from, masks and parts of them. Gradients: all else that operations make.
 Workspace: scratch of one kernel."""
-
-_Buffers: TypeAlias = Sequence[Allocation]
 
 
 @dataclass(frozen=True)
@@ -106,105 +96,48 @@ def _keep_training(module: ModuleOp) -> None:
 
 
 def _plan(function: FuncOp, layout: StorageLayout, target: Target) -> MemoryPlan:
-    problem, calls = schedule_problem(function, layout, KernelLibrary(target))
-    places = _Places(problem)
-    arena = ArenaProblem(
-        tuple(ArenaBuffer(s, a, b + 1, target.alignment) for s, a, b in places.ranges)
-    )
+    program = bufferize(function, layout, KernelLibrary(target), block_order(function))
+    places = ArenaSpans(program)
+    arena = places.problem(target.alignment)
     plan = plan_arena(arena)
     verify_arena(arena, plan)
-    profile = live_bytes(problem, range(len(calls))).profile
-    peak = profile.index(max(profile))
-    buffers = list(
-        dict.fromkeys(v.allocation for c in calls for v in c.writes if v.allocation.in_arena)
-    )
-    holders = _holders(places.live_at(peak), calls, buffers, places.makers, _forward(function))
+    times, live = loads(arena.buffers)
+    peak = int(times[live.argmax()]) if len(live) else 0
+    holders = _holders(program, places, peak, _forward(function))
     sizes = dict.fromkeys(CLASSES, 0)
     for entry in (*layout.state.entries, *layout.constants.entries):
         sizes[_storage_class(entry)] += _stored_bytes(entry)
     for holder in holders:
         sizes[holder.kind] += holder.bytes
-    sizes["workspace"] = problem.nodes[peak].workspace
     return MemoryPlan(
         bytes=sizes,
         trained_bytes=sum(_stored_bytes(e) for e in layout.state.entries if e.kind == "parameter"),
         arena_bytes=plan.size,
-        calls=len(calls),
+        calls=len(program.calls),
         peak_call=peak,
-        peak_location=str(calls[peak].op.location),
+        peak_location=str(program.calls[peak].op.location),
         holders=holders,
     )
 
 
-class _Places:
-    """Buffers by place: one that is made in place of another takes over its place."""
-
-    def __init__(self, problem: ScheduleProblem) -> None:
-        self.problem = problem
-        self.place_of: list[int] = [0] * len(problem.sizes)
-        self.makers: list[int] = [0] * len(problem.sizes)
-        """The node that writes each buffer."""
-        self.last = [0] * len(problem.sizes)
-        """The node that reads each buffer last (or writes it)."""
-        self.ranges: list[tuple[int, int, int]] = []
-        """Bytes, first and last node of each place, then of each node's workspace."""
-        self._walk()
-
-    def _walk(self) -> None:
-        sizes: list[int] = []
-        firsts: list[int] = []
-        unread = read_counts(self.problem)
-        for number, node in enumerate(self.problem.nodes):
-            for buffer in node.reads:
-                unread[buffer] -= 1
-                self.last[buffer] = number
-            dying = [buffer for buffer in node.reads if unread[buffer] == 0]
-            before = {new: old for old, new in shared_pairs(node, dying).items()}
-            for buffer in node.writes:
-                self.makers[buffer] = self.last[buffer] = number
-                if buffer in before:
-                    self.place_of[buffer] = self.place_of[before[buffer]]
-                    continue
-                self.place_of[buffer] = len(sizes)
-                sizes.append(self.problem.sizes[buffer])
-                firsts.append(number)
-        lasts = list(firsts)
-        for buffer, place in enumerate(self.place_of):
-            lasts[place] = max(lasts[place], self.last[buffer])
-        self.ranges = list(zip(sizes, firsts, lasts, strict=True))
-        self.ranges += [
-            (n.workspace, i, i) for i, n in enumerate(self.problem.nodes) if n.workspace
-        ]
-
-    def live_at(self, node: int) -> list[int]:
-        """The buffers that hold memory while `node` runs, one of each place."""
-        live: dict[int, int] = {}
-        for buffer, place in enumerate(self.place_of):
-            if self.makers[buffer] <= node <= self.last[buffer]:
-                live[place] = buffer  # Buffers are numbered in the order in which they are made.
-        return list(live.values())
-
-
 def _holders(
-    live: Sequence[int],
-    calls: Sequence[Call],
-    buffers: _Buffers,
-    makers: Sequence[int],
-    forward: set[Operation],
+    program: BufferProgram, places: ArenaSpans, peak: int, forward: set[Operation]
 ) -> tuple[Holder, ...]:
-    found: list[Holder] = []
-    for number in live:
-        buffer, op = buffers[number], calls[makers[number]].op
-        kept = op in forward or buffer.mask_bits > 0
-        found.append(
-            Holder(
-                label=buffer.label,
-                kind="activations" if kept else "gradients",
-                bytes=buffer.size,
-                location=str(op.location),
-            )
-        )
-    return tuple(sorted(found, key=lambda h: -h.bytes))
+    """What is live during call `peak`. Of buffers in one place, the one made last counts."""
+    made: dict[int, Holder] = {}
+    for number, call in enumerate(program.calls[: peak + 1]):
+        location = str(call.op.location)
+        for view in call.writes:
+            buffer = view.allocation
+            if buffer.in_arena:
+                is_kept = call.op in forward or buffer.mask_bits > 0
+                kind = "activations" if is_kept else "gradients"
+                made[places.span_of[buffer]] = Holder(buffer.label, kind, buffer.size, location)
+        if number in places.workspace:
+            buffer = places.workspace[number].allocation
+            made[places.span_of[buffer]] = Holder(buffer.label, "workspace", buffer.size, location)
+    live = [holder for span, holder in made.items() if peak <= places.spans[span].last]
+    return tuple(sorted(live, key=lambda h: -h.bytes))
 
 
 def _forward(function: FuncOp) -> set[Operation]:
