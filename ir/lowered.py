@@ -1,6 +1,6 @@
 """What lowering delivers and the backends consume: kernels, plans and the images of memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +66,8 @@ class CallInfo:
     location: str
     """Where it comes from in the user's model; data, not an identifier."""
     flops: int
+    cost: int = 0
+    """Estimated time: floating-point operations and bytes moved, each as one."""
 
     @property
     def op(self) -> str:
@@ -135,8 +137,25 @@ class Lowered:
     """The parts of the state in each memory; empty where there is one memory."""
 
     @property
+    def arena_regions(self) -> tuple[RegionUse, ...]:
+        """The regions that hold a part of the arena, the fastest first."""
+        parts = next((e.regions for e in self.entries.values()), ())
+        uses = {use.name: use for use in self.regions}
+        return tuple(uses[part.region] for part in parts)
+
+    @property
     def arena_bytes(self) -> int:
         """The arena that serves every entry point, in all memories together."""
-        if self.regions:
-            return sum(region.arena_bytes for region in self.regions)
-        return max((e.arena_bytes for e in self.entries.values()), default=0)
+        return arena_bytes(self.entries, self.regions)
+
+    @property
+    def state_bytes(self) -> int:
+        """What a step changes."""
+        return len(self.state_image)
+
+
+def arena_bytes(entries: Mapping[str, EntryPoint], regions: Sequence[RegionUse]) -> int:
+    """The arena that serves every entry point, in all memories together."""
+    if regions:
+        return sum(region.arena_bytes for region in regions)
+    return max((e.arena_bytes for e in entries.values()), default=0)

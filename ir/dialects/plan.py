@@ -52,6 +52,10 @@ class RegionRange:
         """Bytes."""
         return self.end - self.start
 
+    def holds(self, offset: int) -> bool:
+        """Whether the byte at `offset` of the space lies here."""
+        return self.start <= offset < self.end
+
 
 @irdl_op_definition
 class ProgramOp(IRDLOperation):
