@@ -1,6 +1,7 @@
 """From a program to a training step."""
 
 import time
+from dataclasses import replace
 from functools import partial
 
 from niwaki.backends.llvm.object import object_code
@@ -10,6 +11,7 @@ from niwaki.fitting import fit
 from niwaki.frontends.load import load
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import get_ints
+from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
 from niwaki.parameters import Permutations
@@ -28,6 +30,7 @@ def compile(
     memory_limit: int | None = None,
     batch_norm: str = "as_is",
     instrument: PassRunner | None = None,
+    stash: str | None = None,
 ) -> TrainingStep:
     """Compiles forward, loss, backward and update of a program into one training step.
 
@@ -39,6 +42,8 @@ def compile(
     `memory_limit`: most bytes of arena and state; where the plan needs more, the one with the
     fewest operations that fits, with micro-batches or recomputation. `batch_norm`: "as_is", or
     "fold" frozen ones into the weights. `instrument`: watches the passes (without techniques).
+    `stash`: "bf16" or "i8", to which activations kept for the backward pass are rounded: less
+    memory, slightly other gradients (None: they stay exact).
 
     Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
     exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
@@ -55,11 +60,15 @@ def compile(
     timing = Timing()
     watched = PassRunner() if instrument is None else instrument
     runner = PassRunner([*watched.observers, timing], watched.reproducer)
-    lowered = compile_program(program, options, machine, batch, batch_norm, runner)
+
+    def lower(techniques: Techniques, watched_by: PassRunner | None = None) -> Lowered:
+        whole = replace(techniques, stash=stash)
+        return compile_program(program, options, machine, batch, batch_norm, watched_by, whole)
+
     techniques, savings = Techniques(), None
+    lowered = lower(techniques, runner)
     if memory_limit is not None:
-        attempt = partial(compile_program, program, options, machine, batch, batch_norm, None)
-        lowered, techniques, savings = fit(lowered, memory_limit, attempt)
+        lowered, techniques, savings = fit(lowered, memory_limit, lower)
     planned = time.perf_counter()
     session = Session(lowered, object_code(lowered, machine)) if machine.jit else None
     passes = sum(seconds for _, seconds in timing.seconds)
@@ -77,7 +86,7 @@ def compile(
             portable_c(machine),
             batch,
             batch_norm,
-            techniques=techniques,
+            techniques=replace(techniques, stash=stash),
         ),
         compile_seconds={
             "load": loaded - start,

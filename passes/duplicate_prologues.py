@@ -1,14 +1,15 @@
-"""Gives a reduction its own copy of a cheap elementwise operand that others read as well.
+"""Gives an operation its own copy of a cheap elementwise operand that others read as well.
 
-The copy becomes part of the reduction's kernel; without it the whole operand would be written to
-memory and read back (the variance of a batch norm, for one).
+The copy becomes part of the reader's kernel; without it the whole operand would be written to
+memory and read back: the variance of a batch norm before its reduction, or f32 that is kept with
+fewer bits.
 """
 
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import shape_of, tensor_bytes, type_of
+from niwaki.ir.dialects.tensor_op import NARROW, f32, shape_of, tensor_bytes, type_of
 from niwaki.passes.dependences import is_fusable_elementwise
 
 _TRANSCENDENTAL = (
@@ -19,9 +20,37 @@ _TRANSCENDENTAL = (
 
 def duplicate_prologues(block: Block) -> None:
     """Copies operations whose operands are in memory anyway and take no more of it."""
+    for op in reversed(list(block.ops)):
+        if _widens(op):
+            _give_each_reader_its_own(op)
     for op in list(block.ops):
         if isinstance(op, nn.Reduction):
             _duplicate(op)
+
+
+def _widens(op: Operation) -> bool:
+    """Whether `op` makes f32 of narrow elements; with a scale behind it, if they have one."""
+    match op:
+        case nn.CastOp():
+            return type_of(op.x).element_type in NARROW and type_of(op.y).element_type == f32
+        case nn.MulOp(a=OpResult(op=nn.CastOp() as cast)):
+            return shape_of(op.b) == () and _widens(cast)
+        case _:
+            return False
+
+
+def _give_each_reader_its_own(op: Operation) -> None:
+    (result,) = op.results
+    readers = dict.fromkeys(use.operation for use in result.uses)
+    for reader in list(readers)[1:]:
+        copy = _copy_before(op, reader)
+        reader.operands = [copy if o is result else o for o in reader.operands]
+
+
+def _copy_before(op: Operation, reader: Operation) -> OpResult:
+    copy = Builder.before(reader).insert(op.clone())
+    copy.location = op.location
+    return copy.results[0]
 
 
 def _duplicate(reduction: nn.Reduction) -> None:
@@ -36,11 +65,8 @@ def _duplicate(reduction: nn.Reduction) -> None:
             if all(use.operation is consumer for use in operand.uses):
                 pending.append(producer)
             elif _is_worth_copying(producer, shape):
-                copy = Builder.before(consumer).insert(producer.clone())
-                copy.location = producer.location
-                consumer.operands = [
-                    copy.results[0] if o is operand else o for o in consumer.operands
-                ]
+                copy = _copy_before(producer, consumer)
+                consumer.operands = [copy if o is operand else o for o in consumer.operands]
 
 
 def _is_prologue(op: Operation, shape: tuple[int, ...]) -> bool:

@@ -32,6 +32,7 @@ _CLASSES = {
     "fuse": "FusePass",
     "lower-to-plan": "LowerToPlanPass",
     "micro-batch": "MicroBatchPass",
+    "narrow-stash": "NarrowStashPass",
     "recompute": "RecomputePass",
     "schedule": "SchedulePass",
     "select-updates": "SelectUpdatesPass",

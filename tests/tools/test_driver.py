@@ -171,7 +171,15 @@ def test_report_without_its_extra(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flags", [["--optimizer", "adamw"], ["--momentum", "0.9", "--nesterov"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--optimizer", "adamw"],
+        ["--momentum", "0.9", "--nesterov"],
+        ["--stash", "bf16"],
+        ["--stash", "i8"],
+    ],
+)
 def test_verify(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     assert run("verify", MODEL, "--batch", "2", "--steps", "2", *flags, "--json") == 0
     result = json.loads(capsys.readouterr().out)
