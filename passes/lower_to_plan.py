@@ -137,12 +137,13 @@ class ProgramPlan:
     def lower(self) -> Lowered:
         """Builds the kernels; see the function `lower`."""
         layout, weights = self.layout, self.program.weights
+        images = layout.state.image(weights), layout.constants.image(weights)
         return Lowered(
             module=ModuleOp(self.emit()),
             state=layout.state.entries,
             constants=layout.constants.entries,
-            state_image=layout.state.image(weights),
-            constants_image=layout.constants.image(weights),
+            state_image=images[0],
+            constants_image=images[1],
             entries=self.entries,
             target_name=self.target.name,
             regions=self.regions,

@@ -69,7 +69,8 @@ def _parameter(entry: StorageEntry, weights: Weights) -> NDArray[np.generic]:
     if array is None or array.shape != entry.shape:
         raise UsageError(
             f"parameter '{entry.name}' has no array of shape {list(entry.shape)} in the weights: "
-            "load the program together with its weights"
+            "load the program together with its weights, or only plan its memory (niwaki report "
+            "--plan-only)"
         )
     return array
 

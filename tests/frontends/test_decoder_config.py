@@ -9,6 +9,7 @@ import pytest
 import torch
 from xdsl.dialects.builtin import bf16
 
+import niwaki
 from niwaki.frontends.decoder_config import DecoderConfig, LowRank, decoder, load
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import shape_of, type_of
@@ -82,6 +83,12 @@ def test_without_weights_types_and_names_stay(tmp_path: Path) -> None:
     logits = program.function("forward").body.block.last_op
     assert logits is not None
     assert shape_of(logits.operands[0]) == (3, 8, 50)
+
+
+def test_without_weights_nothing_is_compiled(tmp_path: Path) -> None:
+    program = load(_write(tmp_path, torch_dtype="bfloat16"), 1, 4)
+    with pytest.raises(UsageError, match="only plan its memory"):
+        niwaki.compile(program)
 
 
 def test_adapters_freeze_the_rest(tmp_path: Path) -> None:
