@@ -26,10 +26,11 @@ NOT_DIFFERENTIABLE: Mapping[type[Operation], str] = {
     nn.OneHotOp: "its operand is an integer",
     nn.CountCorrectOp: "its result is an integer",
     nn.MaxPool2dGradOp: "only backward passes contain it",
+    nn.NarrowOp: "it is made after gradients are taken",
     nn.FusedOp: "it is made after gradients are taken",
     nn.YieldOp: "it is made after gradients are taken",
 }
 """Operations without a rule, and why."""
 
-UNSUPPORTED = (nn.MaxPool2dGradOp, nn.FusedOp)
+UNSUPPORTED = (nn.MaxPool2dGradOp, nn.NarrowOp, nn.FusedOp)
 """Those among them whose gradient is not zero: an updated parameter must not pass through."""
