@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 _TRIES = 20_000
 """Moves that improvement looks at, at most: a few seconds for 10,000 items, else enough."""
@@ -28,15 +27,17 @@ class RegionItem:
     """Bytes that kernels load from it or store to it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class AssignmentProblem:
     """Items to divide among writable regions."""
 
     items: tuple[RegionItem, ...]
     costs: tuple[float, ...]
     """Of an access to one byte of each region, the fastest first."""
-    capacities: NDArray[np.int64]
-    """Bytes of each region (row) at each time (column)."""
+    capacities: tuple[int, ...]
+    """Bytes of each region."""
+    barred: frozenset[tuple[int, int]] = frozenset()
+    """(item, region) that must not come together."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ class _Search:
     def __init__(self, problem: AssignmentProblem) -> None:
         self.items = problem.items
         self.nowhere = len(problem.costs)
-        self.free = problem.capacities.copy()
+        times = max(item.end for item in problem.items)
+        self.free = np.array([[c] * times for c in problem.capacities], np.int64)
         """Bytes of each region that are free at each time."""
+        self.barred = problem.barred
         self.region = np.full(len(problem.items), self.nowhere)
         self.start = np.array([i.start for i in problem.items], np.int64)
         self.end = np.array([i.end for i in problem.items], np.int64)
@@ -143,6 +146,8 @@ class _Search:
 
     def _try(self, item: int, region: int) -> bool:
         """Moves `item` to `region`, what stands in its way elsewhere, if that costs less."""
+        if (item, region) in self.barred:
+            return False
         self.tries -= self.tries > 0
         others = self._in_the_way(item, region) if self.tries else None
         if others is None:
@@ -192,8 +197,11 @@ class _Search:
 
     def _first_with_room(self, item: int, regions: Sequence[int]) -> int:
         window = slice(self.start[item], self.end[item])
-        rooms = (r for r in regions if self.free[r, window].min() >= self.size[item])
-        return next(rooms, self.nowhere)
+        size = self.size[item]
+        for region in regions:
+            if (item, region) not in self.barred and self.free[region, window].min() >= size:
+                return region
+        return self.nowhere
 
     def _move(self, item: int, region: int) -> None:
         window = slice(self.start[item], self.end[item])

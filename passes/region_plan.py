@@ -1,19 +1,18 @@
 """Places what a program needs in the memories of a board, and plans the arena in each of them."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import accumulate, islice
+from itertools import accumulate
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niwaki.backends.regions import MemoryRegion
 from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import EntryPoint, RegionUse
 from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import ArenaPlan, ArenaProblem
+from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem
 from niwaki.passes.region_assignment import AssignmentProblem, RegionItem, assign_regions
 
 
@@ -62,8 +61,9 @@ def assignment_problem(
             RegionItem(max(b.occupied, 1), window.start + b.start, window.start + b.end, traffic)
             for b, traffic in zip(entry.problem.buffers, entry.traffic, strict=True)
         ]
-    capacities = np.array([[region.capacity] * end for region in regions], np.int64)
-    return AssignmentProblem(tuple(items), tuple(r.cost for r in regions), capacities)
+    return AssignmentProblem(
+        tuple(items), tuple(r.cost for r in regions), tuple(r.capacity for r in regions)
+    )
 
 
 def plan_regions(
@@ -71,8 +71,8 @@ def plan_regions(
 ) -> RegionPlan:
     """Divides all buffers among `regions` (writable, the fastest first) and plans each arena.
 
-    Where an arena turns out larger than its region because of gaps, the region is taken for
-    smaller by that during this entry point, so that the buffers worth least there move on.
+    Where an arena turns out larger than its region because of gaps, buffers that are worth least
+    there move on, and all is divided again.
 
     Raises DoesNotFitError with the capacities and the largest buffers if no division is found.
     """
@@ -84,13 +84,18 @@ def plan_regions(
         if len(places) < len(problem.items):
             missing = assignment.missing(problem)
             raise DoesNotFitError(_message(problem, missing, (state, *entries), regions))
-        remaining = iter(places)
-        of_state = tuple(islice(remaining, len(state.problem.buffers)))
-        parts = [_Parts(e, list(islice(remaining, len(e.labels))), len(regions)) for e in entries]
-        plans = [[planned(problem) for problem in part.problems] for part in parts]
+        first = len(state.labels)
+        of_state = tuple(places[:first])
         rooms = [r.capacity - sum(_sizes(state, of_state, n)) for n, r in enumerate(regions)]
-        if not _shrink(problem.capacities, _windows(entries), plans, rooms):
-            return RegionPlan(of_state, _join(parts, plans, regions))
+        arenas: list[_DividedArena] = []
+        for entry in entries:
+            here = places[first : first + len(entry.labels)]
+            arenas.append(_DividedArena(entry.problem, first, here, len(regions), planned))
+            first += len(entry.labels)
+        barred = {pair for arena in arenas for pair in arena.too_much(rooms, problem)}
+        if not barred:
+            return RegionPlan(of_state, _join(arenas, regions))
+        problem = replace(problem, barred=problem.barred | barred)
 
 
 def check_constants(region: MemoryRegion | None, size: int) -> None:
@@ -126,47 +131,70 @@ def region_uses(
     )
 
 
-class _Parts:
-    """The buffers of an entry point by region."""
+class _DividedArena:
+    """The arena of an entry point, planned in each region."""
 
-    def __init__(self, entry: Buffers, places: Sequence[int], regions: int) -> None:
-        self.problem = entry.problem
-        self.members = [
-            [i for i, place in enumerate(places) if place == number] for number in range(regions)
+    def __init__(
+        self,
+        problem: ArenaProblem,
+        first: int,
+        places: Sequence[int],
+        regions: int,
+        planned: Callable[[ArenaProblem], ArenaPlan],
+    ) -> None:
+        """`first`: the number of the first buffer among all items."""
+        self.first = first
+        self.buffers = problem.buffers
+        self.members = [[i for i, p in enumerate(places) if p == n] for n in range(regions)]
+        """The buffers in each region."""
+        self.plans = [
+            planned(ArenaProblem(tuple(self.buffers[i] for i in members)))
+            for members in self.members
         ]
-        buffers = entry.problem.buffers
-        self.problems = [ArenaProblem(tuple(buffers[i] for i in m)) for m in self.members]
+
+    def too_much(self, rooms: Sequence[int], problem: AssignmentProblem) -> list[tuple[int, int]]:
+        """(item, region) of buffers to keep out of regions whose arena is larger than its room.
+
+        Of what is live together with a buffer that leaves the room, the least used per byte.
+        """
+        found: list[tuple[int, int]] = []
+        for number, (members, plan, room) in enumerate(
+            zip(self.members, self.plans, rooms, strict=True)
+        ):
+            excess = plan.size - room
+            outside = [
+                self.buffers[i]
+                for i, offset in zip(members, plan.offsets, strict=True)
+                if offset + self.buffers[i].occupied > room
+            ]
+            for member in sorted(members, key=lambda i: self._value(i, problem)):
+                if excess <= 0:
+                    break
+                if any(_meet(self.buffers[member], other) for other in outside):
+                    found.append((self.first + member, number))
+                    excess -= self.buffers[member].occupied
+        return found
+
+    def _value(self, member: int, problem: AssignmentProblem) -> float:
+        item = problem.items[self.first + member]
+        return item.traffic / item.size
 
 
-def _shrink(
-    capacities: NDArray[np.int64],
-    windows: Sequence[slice],
-    plans: Sequence[Sequence[ArenaPlan]],
-    rooms: Sequence[int],
-) -> bool:
-    """Takes regions for smaller where an arena is larger than its room; whether any is."""
-    found = False
-    for window, by_region in zip(windows, plans, strict=True):
-        for number, (plan, room) in enumerate(zip(by_region, rooms, strict=True)):
-            if plan.size > room:
-                capacities[number, window] -= plan.size - room
-                found = True
-    return found
+def _meet(a: ArenaBuffer, b: ArenaBuffer) -> bool:
+    return a.start < b.end and b.start < a.end
 
 
 def _join(
-    parts: Sequence[_Parts],
-    plans: Sequence[Sequence[ArenaPlan]],
-    regions: Sequence[MemoryRegion],
+    arenas: Sequence[_DividedArena], regions: Sequence[MemoryRegion]
 ) -> tuple[ArenaInRegions, ...]:
-    used = [any(by_region[n].size for by_region in plans) for n in range(len(regions))]
+    used = [any(arena.plans[n].size for arena in arenas) for n in range(len(regions))]
     joined: list[ArenaInRegions] = []
-    for part, by_region in zip(parts, plans, strict=True):
-        offsets = [0] * len(part.problem.buffers)
+    for arena in arenas:
+        offsets = [0] * len(arena.buffers)
         ranges: list[RegionRange] = []
         start = 0
-        for number, plan in enumerate(by_region):
-            for member, offset in zip(part.members[number], plan.offsets, strict=True):
+        for number, plan in enumerate(arena.plans):
+            for member, offset in zip(arena.members[number], plan.offsets, strict=True):
                 offsets[member] = start + offset
             if used[number]:
                 ranges.append(RegionRange(regions[number].name, start, start + plan.size))
@@ -197,7 +225,7 @@ def _message(
     buffers: Sequence[Buffers],
     regions: Sequence[MemoryRegion],
 ) -> str:
-    load = np.zeros(problem.capacities.shape[1] + 1, np.int64)
+    load = np.zeros(max(item.end for item in problem.items) + 1, np.int64)
     for item in problem.items:
         load[item.start] += item.size
         load[item.end] -= item.size
