@@ -5,6 +5,8 @@ memory and read back: the variance of a batch norm before its reduction, or f32 
 fewer bits.
 """
 
+from collections.abc import Iterator, Mapping
+
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from niwaki.ir.builder import Builder
@@ -23,9 +25,10 @@ def duplicate_prologues(block: Block) -> None:
     for op in reversed(list(block.ops)):
         if _widens(op):
             _give_each_reader_its_own(op)
+    position = {op: number for number, op in enumerate(block.ops)}
     for op in list(block.ops):
         if isinstance(op, nn.Reduction):
-            _duplicate(op)
+            _duplicate(op, position)
 
 
 def _widens(op: Operation) -> bool:
@@ -53,7 +56,7 @@ def _copy_before(op: Operation, reader: Operation) -> OpResult:
     return copy.results[0]
 
 
-def _duplicate(reduction: nn.Reduction) -> None:
+def _duplicate(reduction: nn.Reduction, position: dict[Operation, int]) -> None:
     shape = shape_of(reduction.x)
     pending: list[Operation] = [reduction]
     while pending:
@@ -64,8 +67,9 @@ def _duplicate(reduction: nn.Reduction) -> None:
                 continue
             if all(use.operation is consumer for use in operand.uses):
                 pending.append(producer)
-            elif _is_worth_copying(producer, shape):
+            elif _is_worth_copying(producer, shape) and not _outlives(producer, shape, position):
                 copy = _copy_before(producer, consumer)
+                position[copy.op] = position[consumer]
                 consumer.operands = [copy if o is operand else o for o in consumer.operands]
 
 
@@ -79,6 +83,27 @@ def _is_worth_copying(op: Operation, shape: tuple[int, ...]) -> bool:
     activations = [o for o in op.operands if not _is_kept_anyway(o)]
     read = sum(tensor_bytes(type_of(o)) for o in activations if shape_of(o) == shape)
     return read <= tensor_bytes(type_of(op.results[0]))
+
+
+def _outlives(op: Operation, shape: tuple[int, ...], position: Mapping[Operation, int]) -> bool:
+    """Whether the result of `op` must be in memory at a time when nothing else needs an operand.
+
+    A copy would keep that operand too: the exponentials of a softmax, for one.
+    """
+    held = max((position[reader] for reader in _keepers(op, shape)), default=-1)
+    return any(
+        held > max(position[use.operation] for use in operand.uses)
+        for operand in op.operands
+        if not _is_kept_anyway(operand) and shape_of(operand) == shape
+    )
+
+
+def _keepers(op: Operation, shape: tuple[int, ...]) -> Iterator[Operation]:
+    """Readers of the result of `op` that no fusion spares from reading it in memory."""
+    for use in op.results[0].uses:
+        reader = use.operation
+        if not isinstance(reader, nn.Reduction) and not _is_prologue(reader, shape):
+            yield reader
 
 
 def _is_kept_anyway(value: SSAValue) -> bool:
