@@ -17,9 +17,6 @@ from niwaki.tools.report.contents import EntryReport, Report, report_on
 from niwaki.tools.report.trace import trace_json
 from niwaki.tools.result import Result
 
-NAME = "report"
-HELP = "show where the memory of training goes, as a page and pictures"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and the files to write."""

@@ -28,8 +28,6 @@ from niwaki.passes.pipelines import compile_program, training_pipeline
 from niwaki.tools.model_flags import add_model_flags, optimizer_of, techniques_of
 from niwaki.tools.result import Result
 
-NAME = "verify"
-HELP = "compare the compiled step with the reference"
 C_TIMEOUT = 300.0
 POISON = 0xFF
 """Fills the arena before each step: as floats not a number, as integers -1."""
