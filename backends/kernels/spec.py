@@ -31,6 +31,14 @@ class KernelSpec:
     build: Callable[[str], FuncOp]
     """Makes the function under a name."""
 
+    @property
+    def cost(self) -> int:
+        """Estimated time of one call, to compare plans with: operations and bytes moved.
+
+        Each byte of operands and results counts as one operation.
+        """
+        return self.flops + sum(map(buffer_bytes, (*self.operands, *self.results)))
+
 
 @cache
 def memref_of(kind: Tensor) -> MemRefType:
