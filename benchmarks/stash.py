@@ -5,9 +5,9 @@ python -m benchmarks.stash [--quick] [--json PATH]
 
 import statistics
 from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import niwaki
 from benchmarks.common import Row, interleaved, main
@@ -21,7 +21,7 @@ LEARNING_RATE = 0.01
 _UNIT_RATE = 2.0**20
 """A step so long that the parameters before it vanish beside it: what is left is the gradient."""
 
-Array = NDArray[np.generic]
+Array = np.ndarray[Any, np.dtype[Any]]
 _Batch = tuple[Array, Array]
 
 
@@ -88,7 +88,10 @@ def _gradients(step: niwaki.TrainingStep, batch: _Batch) -> dict[str, Array]:
     before = dict(step.parameters)
     step.lr = _UNIT_RATE
     step(*batch)
-    gradients = {n: (before[n] - v) / _UNIT_RATE for n, v in step.parameters.items()}
+    gradients = {
+        name: np.subtract(before[name], value, dtype=np.float32) / _UNIT_RATE
+        for name, value in step.parameters.items()
+    }
     for name, value in before.items():
         step.parameters.assign(name, value)
     step.lr = LEARNING_RATE

@@ -144,9 +144,10 @@ def test_compiled_steps_are_the_interpreters(chosen: Techniques) -> None:
     for _ in range(2):
         arguments = [*_batch(reference), np.float32(0.1)]
         (loss,) = interpreter.run(reference, "train_step", arguments, state)
-        np.testing.assert_allclose(compiled.run("train_step", arguments)[0], loss, rtol=1e-5)
+        assert float(compiled.run("train_step", arguments)[0]) == pytest.approx(loss, rel=1e-5)
     for name, value in compiled.state().items():
-        np.testing.assert_allclose(value, state[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        actual = np.asarray(value, np.float64)
+        np.testing.assert_allclose(actual, state[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -177,6 +178,7 @@ def test_no_whole_widened_copy() -> None:
         for op in ops:
             if isinstance(op, nn.FusedOp):
                 widened = [o.y for o in op.body.block.ops if isinstance(o, nn.CastOp)]
+                assert op.body.block.last_op is not None
                 assert not any(v in op.body.block.last_op.operands for v in widened)
 
 
