@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from xdsl.dialects.builtin import IntegerType, MemRefType, StridedLayoutAttr, bf16, i8, i16
+from xdsl.dialects.builtin import (
+    AnyFloat,
+    IntegerType,
+    MemRefType,
+    StridedLayoutAttr,
+    bf16,
+    i8,
+    i16,
+)
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute
 
@@ -62,7 +70,8 @@ def stored_element(element: Attribute) -> Attribute:
 
 def element_bytes(element: Attribute) -> int:
     """Bytes of one element in memory."""
-    return element.width.data // 8 if isinstance(element, IntegerType) else 4
+    assert isinstance(element, IntegerType | AnyFloat)
+    return element.size
 
 
 def strides_of(kind: MemRefType) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from xdsl.dialects.builtin import bf16
+from xdsl.dialects.builtin import bf16, f16
 
 from niwaki.frontends.decoder_config import DecoderConfig, LowRank, decoder
 from niwaki.ir.program import Program
@@ -47,6 +47,10 @@ def test_the_arena_is_that_of_compiling(program: Program, update: str) -> None:
     assert live == sum(holder.bytes for holder in plan.holders)
     padding = HOST.alignment * len(plan.holders)
     assert entry.bound_bytes - padding < live <= entry.bound_bytes
+
+
+def test_half_precision_of_either_kind_takes_the_same() -> None:
+    assert _plan(replace(CONFIG, element=f16)).bytes == _plan().bytes
 
 
 def test_weights_take_what_their_type_takes() -> None:
