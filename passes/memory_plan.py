@@ -1,6 +1,6 @@
 """Where the memory of a training step goes, planned without weights and without machine code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -25,7 +25,7 @@ from niwaki.passes.pipelines import training_pipeline
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.verify_arena import verify_arena
 
-CLASSES = ("weights", "optimizer", "activations", "gradients", "workspace")
+CLASSES: Sequence[str] = ("weights", "optimizer", "activations", "gradients", "workspace")
 """What memory is for. Weights: parameters and constants, frozen ones too. Activations: what the
 loss is computed from, masks and parts of them. Gradients: all else that operations make.
 Workspace: scratch of one kernel."""

@@ -1,13 +1,12 @@
 """Kernels of labels and random masks."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from xdsl.dialects.builtin import MemRefType, f32, i32
-from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels import masks
+from niwaki.backends.kernels.alone import spec_alone
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.spec import KernelSpec
@@ -41,7 +40,7 @@ def one_hot(
 
         k.nest(outer, row)
 
-    return _spec(operands, results, emit)
+    return spec_alone(operands, results, emit)
 
 
 def count_correct(
@@ -71,7 +70,7 @@ def count_correct(
         (count,) = k.loop(0, rows, 1, row, [zero])
         k.store(count, y, [])
 
-    return _spec(operands, results, emit)
+    return spec_alone(operands, results, emit)
 
 
 def random_mask(
@@ -122,7 +121,7 @@ def random_mask(
 
         k.nest(outer, row)
 
-    return _spec(operands, results, emit)
+    return spec_alone(operands, results, emit)
 
 
 def _count_from(k: KernelBuilder, first: Value, lanes: int) -> Value:
@@ -146,25 +145,3 @@ def _lowbias32(k: KernelBuilder, x: Value) -> Value:
 def _signed(value: int) -> int:
     """The i32 with the low 32 bits of `value`."""
     return (value + 2**31) % 2**32 - 2**31
-
-
-def _spec(
-    operands: Sequence[MemRefType],
-    results: Sequence[MemRefType],
-    emit: Callable[[KernelBuilder], None],
-) -> KernelSpec:
-    kinds = tuple(operands), tuple(results)
-    return KernelSpec(
-        operands=kinds[0],
-        results=kinds[1],
-        workspace=0,
-        in_place=(),
-        flops=0,
-        build=partial(_build, kinds[0] + kinds[1], emit),
-    )
-
-
-def _build(kinds: Sequence[MemRefType], emit: Callable[[KernelBuilder], None], name: str) -> FuncOp:
-    k = KernelBuilder(name, kinds)
-    emit(k)
-    return k.finish()
