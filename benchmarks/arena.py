@@ -98,8 +98,8 @@ def hard(path: Path, seeds: int, variants: int) -> list[Row]:
         Row(f"{name}/best greedy", "arena.bytes", best, "bytes", "bound", best / bound),
     ]
     cases = {"": [shuffled(given, seed) for seed in range(seeds)]}
-    offsets = search_arena(given, capacity, NODES).offsets
-    if variants and offsets is not None:
+    offsets = search_arena(given, capacity, NODES).offsets if variants else None
+    if offsets is not None:
         plan = plan_at(given, offsets)
         cases[" stretched"] = [stretched(given, plan, capacity, seed) for seed in range(variants)]
     solvers: dict[str, Solver] = {"search": search_arena, "cpsat": cpsat_arena}

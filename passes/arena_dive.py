@@ -111,9 +111,10 @@ class Dive:
         floors[chosen] = _FAR
         raised = np.flatnonzero(tops > state.offsets)
         reasons = state.reasons.copy()
-        # What fits below `chosen` is kept from there by what has raised it so far.
-        reasons[raised[self._sizes[raised] > offset]] = 0
-        reasons[raised] |= 1 << chosen
+        # What would fit below `chosen` is kept from there by what has raised it so far.
+        fits = self._sizes[raised] <= offset
+        reasons[raised[fits]] |= 1 << chosen
+        reasons[raised[~fits]] = 1 << chosen
         reasons[chosen] = 1 << chosen
         missing = state.missing.copy()
         missing[self._first[chosen] : self._last[chosen]] -= self._sizes[chosen]

@@ -41,8 +41,8 @@ def search_arena(
     """Looks for a plan of at most `capacity` bytes in at most `nodes` nodes.
 
     `watch` is told the nodes so far, now and then. Deterministic. A node takes some tens of
-    microseconds for hundreds of buffers; memory is quadratic in the buffers that are live between
-    two times at which nothing is.
+    microseconds for hundreds of buffers; memory grows at least with the square of the buffers
+    between two times at which nothing is live.
     """
     return search_components(problem, capacity, nodes, partial(dives, watch=watch))
 

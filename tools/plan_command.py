@@ -17,8 +17,8 @@ from niwaki.tools.progress import Progress
 from niwaki.tools.result import Result
 
 
-_MOST_SEARCHED = 5_000
-"""Buffers; memory of the search is quadratic."""
+_MOST_SEARCHED = 3_000
+"""Buffers: the search may take a gigabyte for so many that are live at once."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
