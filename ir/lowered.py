@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from xdsl.dialects.builtin import ModuleOp
@@ -93,6 +94,15 @@ class EntryPoint:
     """Proven lower bound of all orders, as far as one was looked for."""
     regions: tuple[RegionRange, ...] = ()
     """The parts of the arena in each memory of the board; empty where there is one memory."""
+
+    @property
+    def live_bytes(self) -> list[int]:
+        """Bytes alive in the arena during each call."""
+        change = [0] * (len(self.calls) + 1)
+        for buffer in self.buffers:
+            change[buffer.first] += buffer.bytes
+            change[buffer.last + 1] -= buffer.bytes
+        return list(accumulate(change[:-1]))
 
     @property
     def order_proven(self) -> bool:

@@ -1,6 +1,6 @@
 """Plans of one training step with different techniques, each from where it differs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import ModuleOp
@@ -102,10 +102,20 @@ class Planner:
             self._plans[techniques] = self._plan(techniques)
         return self._plans[techniques]
 
-    def other(self, options: TrainingOptions, batch: int | None) -> "Planner":
-        """Plans of the same program with other options or another batch."""
+    def other(
+        self,
+        options: TrainingOptions | None = None,
+        target: Target | None = None,
+        batch: int | None = None,
+    ) -> "Planner":
+        """Plans of the same program where what is given is another."""
         return Planner(
-            self.program, options, self.target, batch, self.batch_norm, techniques=self.techniques
+            self.program,
+            self.options if options is None else options,
+            self.target if target is None else target,
+            self.batch if batch is None else batch,
+            self.batch_norm,
+            techniques=self.techniques,
         )
 
     def _plan(self, techniques: Techniques) -> StepPlan:
@@ -115,7 +125,9 @@ class Planner:
         starts = [s for s in self._starts if s.passes == passes[: len(s.passes)]]
         start = max(starts, key=lambda s: len(s.passes))
         program, remaining = start.program.clone(), passes[len(start.passes) :]
-        keeper = _Keeper(program, start, remaining)
+        # Most programs have one plan: copies pay from the second on.
+        kept_after = _KEPT_AFTER if self._plans else ()
+        keeper = _Keeper(program, start, remaining, kept_after)
         runner = PassRunner([*self._instrument.observers, keeper], self._instrument.reproducer)
         runner.run(NiwakiContext(program.weights), program.module, remaining)
         self._starts += keeper.starts
@@ -126,12 +138,19 @@ class Planner:
 
 
 class _Keeper(PassObserver):
-    """Copies the program behind the passes of _KEPT_AFTER, and sees which passes are idle."""
+    """Copies the program behind some passes, and sees which techniques change nothing."""
 
-    def __init__(self, program: Program, start: _Start, remaining: Sequence[ModulePass]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        start: _Start,
+        remaining: Sequence[ModulePass],
+        kept_after: Collection[str],
+    ) -> None:
         self.program = program
         self.start = start
         self.remaining = tuple(remaining)
+        self.kept_after = kept_after
         self.idle = list(start.idle)
         self.starts: list[_Start] = []
         self._size = 0
@@ -142,7 +161,7 @@ class _Keeper(PassObserver):
     def after(self, number: int, name: str, module: ModuleOp) -> None:
         if name in _TECHNIQUE_OF and _size(module) == self._size:
             self.idle.append(name)
-        if name in _KEPT_AFTER:
+        if name in self.kept_after:
             passes = (*self.start.passes, *self.remaining[:number])
             self.starts.append(_Start(passes, self.program.clone(), tuple(self.idle)))
 

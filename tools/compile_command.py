@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import niwaki
@@ -17,9 +18,6 @@ from niwaki.step import TrainingStep
 from niwaki.tools.model_flags import add_model_flags, compile_model, optimizer_of, techniques_of
 from niwaki.tools.pass_flags import add_pass_flags, pass_observers, print_timing, selected_passes
 from niwaki.tools.result import Result
-
-NAME = "compile"
-HELP = "compile the training step of a model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +67,7 @@ def run(args: argparse.Namespace) -> Result:
         "lower_bound_bytes": memory.lower_bound_bytes,
         "state_bytes": memory.state_bytes,
         "constant_bytes": memory.constant_bytes,
+        "regions": [asdict(region) for region in memory.regions],
         "compile_seconds": dict(step.compile_seconds),
     }
     return Result(f"{memory.table()}\nwritten: {args.output}", data)
