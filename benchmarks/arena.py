@@ -26,8 +26,11 @@ from niwaki.passes.verify_arena import verify_arena
 from niwaki.tools.plan_problem import read_plan_file
 
 DSA = Path(__file__).parents[2] / "shared" / "data" / "dsa"
-NODES = 400_000
-"""Of an attempt: about 30 seconds of the search."""
+SOLVERS: dict[str, tuple[Solver, int]] = {
+    "search": (search_arena, 400_000),
+    "cpsat": (cpsat_arena, 2_000_000),
+}
+"""With the nodes of an attempt: half a minute or so."""
 GRAIN = 256
 SEEDS, VARIANTS = 16, 4
 """Orders of each problem's rows, and problems made out of each."""
@@ -64,14 +67,15 @@ def stretched(problem: ArenaProblem, plan: ArenaPlan, capacity: int, seed: int) 
     return ArenaProblem(tuple(replace(buffer, size=size) for buffer, size in pairs))
 
 
-def spread(case: str, problems: Sequence[ArenaProblem], capacity: int, solve: Solver) -> list[Row]:
+def spread(case: str, problems: Sequence[ArenaProblem], capacity: int, solver: str) -> list[Row]:
     """How many of `problems` fit, with the least, median and most nodes and CPU seconds."""
+    solve, most = SOLVERS[solver]
     seconds: list[float] = []
     nodes: list[int] = []
     fits = 0
     for problem in problems:
         start = time.process_time()
-        result = solve(problem, capacity, NODES)
+        result = solve(problem, capacity, most)
         seconds.append(time.process_time() - start)
         nodes.append(result.nodes)
         if result.offsets is not None:
@@ -98,15 +102,14 @@ def hard(path: Path, seeds: int, variants: int) -> list[Row]:
         Row(f"{name}/best greedy", "arena.bytes", best, "bytes", "bound", best / bound),
     ]
     cases = {"": [shuffled(given, seed) for seed in range(seeds)]}
-    offsets = search_arena(given, capacity, NODES).offsets if variants else None
+    offsets = search_arena(given, capacity, SOLVERS["search"][1]).offsets if variants else None
     if offsets is not None:
         plan = plan_at(given, offsets)
         cases[" stretched"] = [stretched(given, plan, capacity, seed) for seed in range(variants)]
-    solvers: dict[str, Solver] = {"search": search_arena, "cpsat": cpsat_arena}
-    for solver, solve in solvers.items():
+    for solver in SOLVERS:
         try:
             for case, problems in cases.items():
-                rows += spread(f"{name}{case}/{solver}", problems, capacity, solve)
+                rows += spread(f"{name}{case}/{solver}", problems, capacity, solver)
         except UsageError as error:
             print(f"{name}: {error}", file=sys.stderr)
     return rows

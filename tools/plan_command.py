@@ -16,7 +16,6 @@ from niwaki.tools.plan_problem import read_plan_file
 from niwaki.tools.progress import Progress
 from niwaki.tools.result import Result
 
-
 _MOST_SEARCHED = 3_000
 """Buffers: the search may take a gigabyte for so many that are live at once."""
 
