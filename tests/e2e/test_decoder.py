@@ -1,11 +1,17 @@
 """A small decoder, compiled for this machine, trains as torch does: in full, sparsely, by LoRA."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 import niwaki
+from niwaki.backends.c.example import TestVectors
+from niwaki.backends.c.toolchain import build_linux, run_program
+from niwaki.backends.targets import get_target
 from niwaki.frontends.decoder_config import LowRank, decoder
+from tests.c_programs import TIMEOUT, need_tools
 from tests.decoders import CONFIG, CONFIGS, Decoder, tokens
 
 BATCH, SEQUENCE, STEPS, LR = 2, 8, 3, 0.1
@@ -78,3 +84,20 @@ def test_the_batch_can_be_set() -> None:
     programs = [decoder(CONFIG, batch, SEQUENCE, model.arrays()) for batch in (2, 4)]
     losses = [niwaki.compile(p, batch=4)(x[:, :-1], x[:, 1:]) for p in programs]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+def test_trains_in_c(tmp_path: Path) -> None:
+    host = get_target("host")
+    need_tools(host)
+    program = decoder(CONFIG, 1, SEQUENCE, Decoder(CONFIG).arrays())
+    x = tokens(CONFIG, 1, SEQUENCE)
+    batch = np.ascontiguousarray(x[:, :-1]), np.ascontiguousarray(x[:, 1:])
+    step = niwaki.compile(program, optimizer=niwaki.SGD(lr=LR))
+    losses = [step(*batch) for _ in range(STEPS)]
+    step = niwaki.compile(program, optimizer=niwaki.SGD(lr=LR))
+    folder = step.write_c(tmp_path / "c", vectors=TestVectors(batch, losses, 1e-5))
+    sources = [folder / name for name in ("model.c", "model_data.c", "main.c")]
+    flags = (f"-I{folder}", "-std=c99", "-Wall", "-Wextra", "-Werror")
+    program_file = build_linux(sources, tmp_path / "decoder", host, flags, sanitize=True)
+    result = run_program(program_file, TIMEOUT)
+    assert result.code == 0, result.output
