@@ -48,6 +48,7 @@ class Component:
         self.alignments = np.maximum(alignments // self.unit, 1)
         self.pinned = np.array([b.pinned is not None for b in buffers])
         self.lowest = lowest // self.unit
+        self.tops = self.lowest + self.sizes
         starts = np.array([b.start for b in buffers], np.int64)
         ends = np.array([b.end for b in buffers], np.int64)
         self.lives = (ends - starts).astype(np.float64)

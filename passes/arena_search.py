@@ -61,6 +61,8 @@ def search_components(
     used = 0
     for numbers in components(problem):
         component = Component(problem, numbers, capacity)
+        if max(component.loads.max(), component.tops.max()) > component.capacity:
+            return SearchResult(None, used, impossible=True)
         found = search(component, nodes - used)
         used += found.nodes
         if found.offsets is None:
@@ -72,8 +74,6 @@ def search_components(
 
 def dives(component: Component, nodes: int, watch: Watch | None = None) -> SearchResult:
     """Dives until one succeeds, one has seen everything, or the nodes are used up."""
-    if component.loads.max() > component.capacity:
-        return SearchResult(None, 0, impossible=True)
     conflicts = np.zeros(len(component.sizes))
     used, number = 0, 0
     length = float(max(_SHORTEST, _PER_BUFFER * len(conflicts)))

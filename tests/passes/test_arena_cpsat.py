@@ -40,6 +40,11 @@ def test_knows_what_is_impossible() -> None:
     assert cpsat_arena(problem, 12, 1).offsets == (4, 6)
 
 
+def test_a_pinned_buffer_beyond_the_capacity() -> None:
+    problem = ArenaProblem((ArenaBuffer(4, 0, 1, pinned=8),))
+    assert cpsat_arena(problem, 10, 1).impossible
+
+
 def test_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ortools.sat.python.cp_model", None)
     with pytest.raises(UsageError, match=r"pip install 'niwaki\[solver\]'"):
