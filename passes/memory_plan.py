@@ -21,7 +21,7 @@ from niwaki.passes.arena_spans import ArenaSpans
 from niwaki.passes.bufferize import BufferProgram, block_order, bufferize
 from niwaki.passes.functions import find_function
 from niwaki.passes.kernel_library import KernelLibrary
-from niwaki.passes.pipelines import training_pipeline
+from niwaki.passes.pipelines import Techniques, training_pipeline
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.verify_arena import verify_arena
 
@@ -72,6 +72,7 @@ def plan_memory(
     target: Target,
     batch: int | None = None,
     batch_norm: str = "as_is",
+    techniques: Techniques | None = None,
 ) -> MemoryPlan:
     """Where the memory of a training step of the forward `program` goes, which stays as it is.
 
@@ -79,7 +80,7 @@ def plan_memory(
     models of any size and element type will do. Raises what `compile_program` raises.
     """
     module = program.module.clone()
-    for step in training_pipeline(options, target, batch, batch_norm):
+    for step in training_pipeline(options, target, batch, batch_norm, techniques):
         step.apply(NiwakiContext(program.weights.copy()), module)
         _keep_training(module)
     function = find_function(module, "train_step", "the pipeline makes it")

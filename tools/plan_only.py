@@ -10,7 +10,7 @@ from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.memory import readable
 from niwaki.passes.memory_plan import CLASSES, Holder, MemoryPlan, plan_memory
 from niwaki.printable import printable
-from niwaki.tools.model_flags import load_model, optimizer_of
+from niwaki.tools.model_flags import load_model, optimizer_of, techniques_of
 from niwaki.tools.result import Result
 
 _SHOWN = 5
@@ -53,7 +53,8 @@ def run_plan_only(args: argparse.Namespace) -> Result:
     program = _decoder(args) if is_config else load_model(args)
     options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
     batch = None if is_config else args.batch
-    plan = plan_memory(program, options, get_target(args.target), batch, args.batch_norm)
+    target, techniques = get_target(args.target), techniques_of(args)
+    plan = plan_memory(program, options, target, batch, args.batch_norm, techniques)
     return Result(_table(plan), _figures(plan))
 
 

@@ -58,6 +58,13 @@ def test_the_shipped_scheme_names_layers_of_the_shipped_configuration() -> None:
     assert blocks == set(range(LLAMA["num_hidden_layers"] - 5, LLAMA["num_hidden_layers"]))
 
 
+def test_activations_with_fewer_bits(capsys) -> None:
+    exact, rounded = (
+        _figures(capsys, MODEL, "--batch", "64", *flags) for flags in ([], ["--stash", "bf16"])
+    )
+    assert rounded["total_bytes"] < exact["total_bytes"]
+
+
 def test_any_model(capsys, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert driver.main(["report", str(MODEL), "--plan-only", "--batch", "4"]) == 0
