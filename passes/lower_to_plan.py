@@ -1,7 +1,7 @@
 """`lower-to-plan`: functions become lists of kernel calls on buffers at fixed offsets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import (
@@ -30,12 +30,10 @@ from niwaki.passes.arena_spans import ArenaSpans
 from niwaki.passes.bufferize import Call, block_order, bufferize
 from niwaki.passes.functions import functions
 from niwaki.passes.kernel_library import Kernel, KernelLibrary
-from niwaki.passes.region_assignment import AssignmentProblem
 from niwaki.passes.region_plan import (
     ArenaInRegions,
     Buffers,
     RegionPlan,
-    assignment_problem,
     check_constants,
     plan_regions,
     region_uses,
@@ -79,12 +77,6 @@ def lower(program: Program, target: Target) -> Lowered:
     return ProgramPlan(program, target).lower()
 
 
-def region_problem(program: Program, target: Target) -> AssignmentProblem:
-    """What `lower` divides among the writable memories of the target's board."""
-    state, entries = ProgramPlan(program, replace(target, regions=())).buffers()
-    return assignment_problem(state, entries, target.writable)
-
-
 class ProgramPlan:
     """All that lowering decides, before any kernel is built: calls, buffers and their places.
 
@@ -122,6 +114,14 @@ class ProgramPlan:
         """What a step changes."""
         return self.layout.state.size
 
+    @property
+    def access_cost(self) -> float:
+        """Bytes that a call of every entry point loads or stores, times the cost of their region.
+
+        0 where there is one memory.
+        """
+        return self._memory.access_cost
+
     def emit(self) -> list[Operation]:
         """The kernels and the programs, detached and verified."""
         programs: list[plan.ProgramOp] = []
@@ -153,7 +153,7 @@ class ProgramPlan:
     def _plan(self) -> RegionPlan:
         if not self.target.regions:
             arenas = (ArenaInRegions(plan_arena(f.problem), ()) for f in self.functions)
-            return RegionPlan((), tuple(arenas))
+            return RegionPlan((), tuple(arenas), 0.0)
         check_constants(self.target.read_only, self.layout.constants.size)
         return plan_regions(*self.buffers(), self.target.writable)
 
@@ -261,7 +261,8 @@ class _FunctionLowering:
         verify_arena(self.problem, arena.plan)
         block = Block()
         values: dict[View, SSAValue] = {}
-        offsets = {a: arena.plan.offsets[s] for a, s in self.arena.span_of.items()} | storage
+        offsets = {a: arena.plan.offsets[s] for a, s in self.arena.span_of.items()}
+        offsets.update(storage)
 
         def define(view: View) -> None:
             op = _view_op(view, offsets.get(view.allocation, 0))

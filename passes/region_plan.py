@@ -44,6 +44,8 @@ class RegionPlan:
     """The number of the region of each buffer of the state."""
     arenas: tuple[ArenaInRegions, ...]
     """One for each entry point, with a range for every region that one of them uses."""
+    access_cost: float
+    """Bytes loaded or stored, times the cost of their region."""
 
 
 def assignment_problem(
@@ -94,7 +96,7 @@ def plan_regions(
             first += len(entry.labels)
         barred = {pair for arena in arenas for pair in arena.too_much(rooms, problem)}
         if not barred:
-            return RegionPlan(of_state, _join(arenas, regions))
+            return RegionPlan(of_state, _join(arenas, regions), assignment.cost(problem))
         problem = replace(problem, barred=problem.barred | barred)
 
 

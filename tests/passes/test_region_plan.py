@@ -17,9 +17,8 @@ from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.training import SGD, TrainingOptions
 from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem
-from niwaki.passes.lower_to_plan import lower, region_problem
+from niwaki.passes.lower_to_plan import ProgramPlan, lower
 from niwaki.passes.pipelines import compile_program
-from niwaki.passes.region_assignment import assign_regions
 from niwaki.passes.region_plan import Buffers, plan_regions
 from niwaki.passes.verify_arena import verify_arena
 from tests.boards import write_board
@@ -79,8 +78,9 @@ def test_the_fast_memory_is_used_well(tmp_path: Path) -> None:
     b = ProgramBuilder()
     x = b.input([8, 64])
     tiny = scheduled(b.finish(b.tanh(b.dense(x, b.weight("w", np.ones((32, 64), np.float32))))))
-    problem = region_problem(tiny, target)
-    assert assign_regions(problem).cost(problem) == sum(i.traffic for i in problem.items)
+    plan = ProgramPlan(tiny, target)
+    (entry,) = plan.buffers()[1]
+    assert plan.access_cost == sum(entry.traffic)
 
 
 def test_a_memory_too_many_changes_nothing(tmp_path: Path) -> None:
