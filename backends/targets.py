@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 
+from niwaki.backends.regions import MemoryRegion, read_board
 from niwaki.ir.errors import UsageError
 
 
@@ -39,11 +41,20 @@ class Target:
     """Address and size (bytes) of the board's data memory."""
     systick_mhz: int = 0
     """Frequency of the board's SysTick timer."""
+    regions: tuple[MemoryRegion, ...] = ()
+    """The memories of the user's board; empty: one memory, as large as the program needs."""
+    jit: bool = False
+    """Whether this process can run the code."""
 
     @property
-    def jit(self) -> bool:
-        """Whether this process can run the code."""
-        return self.name == "host"
+    def writable(self) -> tuple[MemoryRegion, ...]:
+        """The regions that hold what changes, the fastest first."""
+        return tuple(sorted((r for r in self.regions if not r.read_only), key=lambda r: r.cost))
+
+    @property
+    def read_only(self) -> MemoryRegion | None:
+        """The region that holds frozen weights."""
+        return next((r for r in self.regions if r.read_only), None)
 
 
 def _cortex_m(
@@ -155,13 +166,25 @@ TARGETS: Mapping[str, Target] = MappingProxyType({t.name: t for t in _ROWS})
 def get_target(name: str) -> Target:
     """The target `name`; "host" is this machine, with the vector width it has.
 
-    Raises UsageError with the known names.
+    `name` may be the path of a .toml board (see `niwaki.backends.regions`). Raises UsageError with
+    the known names, or with what is wrong with the board.
     """
+    if name.endswith(".toml"):
+        return _on_board(Path(name))
     if name == "host":
         return _host()
     if name not in TARGETS:
-        raise UsageError(f"unknown target '{name}': use host, {', '.join(TARGETS)}")
+        raise UsageError(
+            f"unknown target '{name}': use host, {', '.join(TARGETS)} or a .toml board"
+        )
     return TARGETS[name]
+
+
+def _on_board(path: Path) -> Target:
+    board = read_board(path)
+    if board.core.endswith(".toml"):
+        raise UsageError(f"{path}: 'core' must be a target, not a board")
+    return replace(get_target(board.core), name=str(path), regions=board.regions)
 
 
 def _host() -> Target:
@@ -187,6 +210,7 @@ def _host() -> Target:
         vector_registers=registers,
         cc=("gcc",),
         emulator=(),
+        jit=True,
     )
 
 

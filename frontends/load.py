@@ -32,5 +32,10 @@ def _load_file(path: Path) -> Program:
             raise UsageError(f"{path}: TensorFlow Lite files are not read yet; convert to ONNX")
         case ".jax":
             raise UsageError(f"{path}: JAX programs are not read yet; convert to ONNX")
+        case ".json":
+            raise UsageError(
+                f"{path}: a configuration has no weights; 'niwaki report --plan-only' plans the"
+                " memory of a decoder from it"
+            )
         case _:
             raise UsageError(f"{path}: unknown kind of model file; known are .pt2 and .onnx")

@@ -1,7 +1,7 @@
 """NumPy dtypes of IR element types."""
 
 import numpy as np
-from xdsl.dialects.builtin import bf16, f32, f64, i1, i8, i16, i32, i64
+from xdsl.dialects.builtin import bf16, f16, f32, f64, i1, i8, i16, i32, i64
 from xdsl.ir import Attribute
 from xdsl.utils.exceptions import VerifyException
 
@@ -10,6 +10,7 @@ from niwaki.ir.dialects.quantized_type import QuantizedType
 _DTYPES: dict[Attribute, np.dtype[np.generic]] = {
     f32: np.dtype(np.float32),
     f64: np.dtype(np.float64),
+    f16: np.dtype(np.float16),
     bf16: np.dtype(np.int16),
     i1: np.dtype(np.bool_),
     i8: np.dtype(np.int8),

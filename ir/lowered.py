@@ -1,10 +1,13 @@
 """What lowering delivers and the backends consume: kernels, plans and the images of memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from xdsl.dialects.builtin import ModuleOp
+
+from niwaki.ir.dialects.plan import RegionRange
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Buffer:
     last: int
     mask_bits: int = 0
     """Elements of the mask in it, a bit each; 0 if it holds anything else."""
+    region: str = ""
+    """The memory of the board that holds it; empty where there is one memory."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class CallInfo:
     location: str
     """Where it comes from in the user's model; data, not an identifier."""
     flops: int
+    cost: int = 0
+    """Estimated time: floating-point operations and bytes moved, each as one."""
 
     @property
     def op(self) -> str:
@@ -85,11 +92,35 @@ class EntryPoint:
     calls: tuple[CallInfo, ...]
     order_bound_bytes: int = 0
     """Proven lower bound of all orders, as far as one was looked for."""
+    regions: tuple[RegionRange, ...] = ()
+    """The parts of the arena in each memory of the board; empty where there is one memory."""
+
+    @property
+    def live_bytes(self) -> list[int]:
+        """Bytes alive in the arena during each call."""
+        change = [0] * (len(self.calls) + 1)
+        for buffer in self.buffers:
+            change[buffer.first] += buffer.bytes
+            change[buffer.last + 1] -= buffer.bytes
+        return list(accumulate(change[:-1]))
 
     @property
     def order_proven(self) -> bool:
         """Whether no other order keeps fewer bytes live."""
         return self.order_bound_bytes == self.bound_bytes
+
+
+@dataclass(frozen=True)
+class RegionUse:
+    """What a program needs of one memory of a board."""
+
+    name: str
+    capacity: int
+    """Bytes that the board leaves to the model."""
+    arena_bytes: int
+    """Scratch that serves every entry point."""
+    state_bytes: int
+    constant_bytes: int
 
 
 @dataclass(frozen=True)
@@ -110,8 +141,31 @@ class Lowered:
     constants_image: bytes
     entries: Mapping[str, EntryPoint]
     target_name: str
+    regions: tuple[RegionUse, ...] = ()
+    """What each memory of the board holds; empty where there is one memory."""
+    state_regions: tuple[RegionRange, ...] = ()
+    """The parts of the state in each memory; empty where there is one memory."""
+
+    @property
+    def arena_regions(self) -> tuple[RegionUse, ...]:
+        """The regions that hold a part of the arena, the fastest first."""
+        parts = next((e.regions for e in self.entries.values()), ())
+        uses = {use.name: use for use in self.regions}
+        return tuple(uses[part.region] for part in parts)
 
     @property
     def arena_bytes(self) -> int:
-        """The arena that serves every entry point."""
-        return max((e.arena_bytes for e in self.entries.values()), default=0)
+        """The arena that serves every entry point, in all memories together."""
+        return arena_bytes(self.entries, self.regions)
+
+    @property
+    def state_bytes(self) -> int:
+        """What a step changes."""
+        return len(self.state_image)
+
+
+def arena_bytes(entries: Mapping[str, EntryPoint], regions: Sequence[RegionUse]) -> int:
+    """The arena that serves every entry point, in all memories together."""
+    if regions:
+        return sum(region.arena_bytes for region in regions)
+    return max((e.arena_bytes for e in entries.values()), default=0)

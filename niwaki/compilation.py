@@ -6,15 +6,18 @@ from functools import partial
 from niwaki.backends.llvm.object import object_code
 from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import get_target, portable_c
+from niwaki.board_fitting import fit_board
 from niwaki.fitting import fit
 from niwaki.frontends.load import load
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import get_ints
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
+from niwaki.memory import Savings
 from niwaki.parameters import Permutations
 from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import Techniques, compile_program
+from niwaki.passes.planner import Planner, StepPlan
 from niwaki.step import TrainingStep
 
 
@@ -28,6 +31,7 @@ def compile(
     memory_limit: int | None = None,
     batch_norm: str = "as_is",
     instrument: PassRunner | None = None,
+    stash: str | None = None,
 ) -> TrainingStep:
     """Compiles forward, loss, backward and update of a program into one training step.
 
@@ -35,10 +39,14 @@ def compile(
     "cross_entropy_soft" (probabilities), "mse", "bce" (logits) or "output" (the model's own).
     `optimizer`: SGD (default, lr 0.01), Adam or AdamW. `update`: a Scheme, "full", "bias", "head",
     "last_layers(N)" or the path of a .toml scheme. `batch`: samples per step (None: the model's).
-    `target`: "host" runs in this process; for the others see `niwaki.backends.targets`.
-    `memory_limit`: most bytes of arena and state; where the plan needs more, the one with the
-    fewest operations that fits, with micro-batches or recomputation. `batch_norm`: "as_is", or
-    "fold" frozen ones into the weights. `instrument`: watches the passes (without techniques).
+    `target`: "host" runs in this process; for the others see `niwaki.backends.targets`; or the
+    path of a .toml board, whose memories are a limit (see `niwaki.backends.regions`).
+    `memory_limit`: most bytes of arena and state; where the plan needs more, the one of least
+    estimated time that fits, with micro-batches, recomputation or strips of rows. `batch_norm`:
+    "as_is", or "fold" frozen ones into the weights. `instrument`: watches the passes (without
+    techniques).
+    `stash`: "bf16" or "i8", to which activations kept for the backward pass are rounded: less
+    memory, slightly other gradients (None: they stay exact).
 
     Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
     exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
@@ -55,11 +63,10 @@ def compile(
     timing = Timing()
     watched = PassRunner() if instrument is None else instrument
     runner = PassRunner([*watched.observers, timing], watched.reproducer)
-    lowered = compile_program(program, options, machine, batch, batch_norm, runner)
-    techniques, savings = Techniques(), None
-    if memory_limit is not None:
-        attempt = partial(compile_program, program, options, machine, batch, batch_norm, None)
-        lowered, techniques, savings = fit(lowered, memory_limit, attempt)
+
+    planner = Planner(program, options, machine, batch, batch_norm, runner, Techniques(stash=stash))
+    plan, savings = _fitting_plan(planner, memory_limit)
+    lowered = plan.program.lower()
     planned = time.perf_counter()
     session = Session(lowered, object_code(lowered, machine)) if machine.jit else None
     passes = sum(seconds for _, seconds in timing.seconds)
@@ -77,7 +84,7 @@ def compile(
             portable_c(machine),
             batch,
             batch_norm,
-            techniques=techniques,
+            techniques=plan.techniques,
         ),
         compile_seconds={
             "load": loaded - start,
@@ -87,6 +94,14 @@ def compile(
         },
         savings=savings,
     )
+
+
+def _fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Savings | None]:
+    if planner.target.regions:
+        return fit_board(planner, limit)
+    if limit is None:
+        return planner.plan(planner.techniques), None
+    return fit(planner, limit)
 
 
 def _permutations(program: Program) -> Permutations:

@@ -1,11 +1,12 @@
 """How much memory a compiled program needs, and where its peak is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from niwaki.ir.errors import DoesNotFitError
-from niwaki.ir.lowered import Buffer, EntryPoint, Lowered
+from niwaki.ir.lowered import Buffer, EntryPoint, Lowered, RegionUse
 from niwaki.printable import printable
 
 _LOCATION = re.compile(
@@ -21,8 +22,8 @@ class Savings:
     """As in "4 micro-batches", "recomputation"."""
     bytes: int
     """Bytes of arena and state less than without."""
-    extra_flops: float
-    """Additional floating-point operations of a step, in per cent."""
+    extra_time: float
+    """Additional estimated time of a step, in per cent."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Memory:
     entries: tuple[EntryPoint, ...]
     savings: Savings | None = None
     """What was done to keep the memory limit; None if nothing was needed."""
+    regions: tuple[RegionUse, ...] = ()
+    """What each memory of the board holds; empty where there is one memory."""
 
     @classmethod
     def of(cls, lowered: Lowered, savings: Savings | None = None) -> "Memory":
@@ -52,6 +55,7 @@ class Memory:
             constant_bytes=len(lowered.constants_image),
             entries=entries,
             savings=savings,
+            regions=lowered.regions,
         )
 
     def table(self) -> str:
@@ -67,15 +71,22 @@ class Memory:
             f"{'state':<14}{self.state_bytes:>12,}",
             f"{'constants':<14}{self.constant_bytes:>12,}",
         ]
+        lines += [_region_row(region) for region in self.regions]
         if self.savings is not None:
             lines.append(
                 f"{' and '.join(self.savings.techniques)} saved {self.savings.bytes:,} bytes "
-                f"for {self.savings.extra_flops:.2f} % more operations"
+                f"for {self.savings.extra_time:.2f} % more estimated time"
             )
         for entry in self.entries:
             lines.append(f"largest at the peak of {entry.name}, in bytes:")
             lines += [f"  {describe(entry, buffer)}" for buffer in largest_at_peak(entry, 5)]
         return "\n".join(lines)
+
+
+def _region_row(use: RegionUse) -> str:
+    held = {"arena": use.arena_bytes, "state": use.state_bytes, "constants": use.constant_bytes}
+    parts = " + ".join(f"{size:,} {name}" for name, size in held.items() if size) or "nothing"
+    return f"{use.name:<14}{sum(held.values()):>12,} of {use.capacity:,}: {parts}"
 
 
 def _verdict(entry: EntryPoint) -> str:
@@ -87,22 +98,9 @@ def _verdict(entry: EntryPoint) -> str:
     return f"+{entry.bound_bytes / entry.order_bound_bytes - 1:.2%}"
 
 
-def live_bytes(entry: EntryPoint) -> list[int]:
-    """Bytes alive during each call."""
-    change = [0] * (len(entry.calls) + 1)
-    for buffer in entry.buffers:
-        change[buffer.first] += buffer.bytes
-        change[buffer.last + 1] -= buffer.bytes
-    total, live = 0, list[int]()
-    for delta in change[:-1]:
-        total += delta
-        live.append(total)
-    return live
-
-
 def largest_at_peak(entry: EntryPoint, count: int) -> Sequence[Buffer]:
     """The `count` largest buffers alive during the call where most bytes are."""
-    live = live_bytes(entry)
+    live = entry.live_bytes
     if not live:
         return ()
     peak = live.index(max(live))
@@ -129,48 +127,34 @@ def describe(entry: EntryPoint, buffer: Buffer) -> str:
     return f"{buffer.bytes:>12,}  {printable(buffer.label)}, {place(entry, buffer)}"
 
 
-def bytes_needed(lowered: Lowered) -> int:
+class Planned(Protocol):
+    """A program whose buffers have their places."""
+
+    @property
+    def entries(self) -> Mapping[str, EntryPoint]: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    @property
+    def state_bytes(self) -> int: ...
+
+
+def bytes_needed(planned: Planned) -> int:
     """Bytes of RAM: arena and state."""
-    return lowered.arena_bytes + len(lowered.state_image)
+    return planned.arena_bytes + planned.state_bytes
 
 
-_LEAST = "That is the least that strips of rows, recomputation and micro-batches reach."
+def check_limit(planned: Planned, limit: int) -> None:
+    """Raises DoesNotFitError if arena and state together exceed `limit` bytes."""
+    if bytes_needed(planned) > limit:
+        raise DoesNotFitError(too_large(planned, limit))
 
 
-def check_limit(lowered: Lowered, limit: int, tried: bool = False, refusal: str = "") -> None:
-    """Raises DoesNotFitError if arena and state together exceed `limit` bytes.
-
-    `tried`: `lowered` is the smallest of several plans; `refusal`: why the batch was not split.
-    """
-    need = bytes_needed(lowered)
-    if need <= limit:
-        return
-    entry = max(lowered.entries.values(), key=lambda e: e.arena_bytes)
+def too_large(planned: Planned, limit: int) -> str:
+    """That `planned` needs more than `limit` bytes, and the largest buffers at its peak."""
+    entry = max(planned.entries.values(), key=lambda e: e.arena_bytes)
     peak = "\n".join(f"  {describe(entry, buffer)}" for buffer in largest_at_peak(entry, 3))
-    lines = [
-        f"the step needs {need:,} bytes of RAM ({lowered.arena_bytes:,} arena, "
-        f"{len(lowered.state_image):,} state), the limit is {limit:,}.",
-        *([_LEAST] if tried else []),
-        *([f"No micro-batches: {refusal}."] if refusal else []),
-        f"The largest buffers at the peak of {entry.name}, in bytes:\n{peak}",
-        *_freezing(lowered, need - limit),
-        "Update fewer layers, use a smaller batch, or an optimizer with less state.",
-    ]
-    raise DoesNotFitError("\n".join(lines))
-
-
-def _freezing(lowered: Lowered, excess: int) -> list[str]:
-    """Up to which layer to freeze so that the activations kept for it free `excess` bytes."""
-    entry = lowered.entries.get("train_step")
-    if entry is None or entry.arena_bytes < lowered.arena_bytes:
-        return []
-    live = live_bytes(entry)
-    peak = live.index(max(live))
-    kept = [b for b in entry.buffers if b.first < peak < b.last]
-    freed = 0
-    for buffer in sorted(kept, key=lambda b: b.first):
-        freed += buffer.bytes
-        if freed >= excess:
-            where = f"{printable(buffer.label)}, {place(entry, buffer)}"
-            return [f"Freezing the layers up to {where} frees about {freed:,} bytes there."]
-    return []
+    return (
+        f"the step needs {bytes_needed(planned):,} bytes of RAM ({planned.arena_bytes:,} arena, "
+        f"{planned.state_bytes:,} state), the limit is {limit:,}.\n"
+        f"The largest buffers at the peak of {entry.name}, in bytes:\n{peak}"
+    )

@@ -1,6 +1,6 @@
 """The search for a plan of a given size with CP-SAT, the solver of OR-Tools: the extra `solver`."""
 
-import random
+from functools import partial
 from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from niwaki.ir.errors import UsageError
+from niwaki.passes.arena_component import Component
 from niwaki.passes.arena_problem import ArenaProblem
-from niwaki.passes.arena_search import Component, SearchResult, Watch, components
+from niwaki.passes.arena_search import SearchResult, Watch, search_components
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model
 
-_CONFLICTS, _LONGER = 100, 1.02
+_CONFLICTS, _LONGER = 150, 1.02
 """Of the first run, and how many times more each further one may take."""
 _NODES_PER_CONFLICT = 100
 """A conflict of CP-SAT takes about as long as so many nodes of a dive."""
@@ -25,8 +26,8 @@ def cpsat_arena(
 ) -> SearchResult:
     """Looks for a plan of at most `capacity` bytes with the effort of about `nodes` nodes.
 
-    Half of it goes into dives as `search_arena` makes them, the rest into CP-SAT, in orders of the
-    buffers that the dives have learned. Deterministic. Raises UsageError without OR-Tools.
+    CP-SAT alone, without the dives of `search_arena`. Deterministic. Raises UsageError without
+    OR-Tools.
     """
     try:
         import_module("ortools.sat.python.cp_model")  # Late: it takes a second to load.
@@ -34,33 +35,19 @@ def cpsat_arena(
         raise UsageError(
             "the solver cpsat needs OR-Tools: install it with pip install 'niwaki[solver]'"
         ) from None
-    offsets = [buffer.pinned or 0 for buffer in problem.buffers]
-    used = 0
-    for numbers in components(problem):
-        component = Component(problem, numbers, capacity)
-        found = component.search((nodes - used) // 2, watch)
-        used += found.nodes
-        if found.offsets is None and not found.impossible:
-            found = _solve(component, nodes - used, watch)
-            used += found.nodes
-        if found.offsets is None:
-            return SearchResult(None, used, found.impossible)
-        for number, offset in zip(numbers, found.offsets, strict=True):
-            offsets[number] = offset
-    return SearchResult(tuple(offsets), used)
+    return search_components(problem, capacity, nodes, partial(_solve, watch=watch))
 
 
 def _solve(component: Component, nodes: int, watch: Watch | None) -> SearchResult:
-    """Runs CP-SAT in one order of the buffers after another, lowest offset first."""
+    """Short runs in one order of the buffers after another, lowest offset first."""
     from ortools.sat.python import cp_model
 
     model, places = _model(component)
-    noise = random.Random(0)
     used, conflicts = 0, float(_CONFLICTS)
     for number in count():
         ordered = model.clone()
         ordered.add_decision_strategy(
-            [places[i] for i in component.order(number, noise).tolist()],
+            [places[i] for i in component.order(number).tolist()],
             cp_model.CHOOSE_LOWEST_MIN,
             cp_model.SELECT_MIN_VALUE,
         )
@@ -76,8 +63,8 @@ def _solve(component: Component, nodes: int, watch: Watch | None) -> SearchResul
         if watch is not None:
             watch(used)
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            units = np.array([solver.value(place) for place in places])
-            return SearchResult(tuple((units * component.alignments).tolist()), used)
+            found = np.array([solver.value(place) for place in places])
+            return SearchResult(tuple((found * component.alignments).tolist()), used)
         if status == cp_model.INFEASIBLE or used >= nodes:
             return SearchResult(None, used, status == cp_model.INFEASIBLE)
         conflicts *= _LONGER
@@ -104,6 +91,6 @@ def _model(component: Component) -> "tuple[cp_model.CpModel, list[cp_model.IntVa
             component.alignments.tolist(), places, component.sizes.tolist(), strict=True
         )
     ]
-    for members in component.sections():
-        model.add_no_overlap([intervals[i] for i in members.tolist()])
+    for live in component.live:
+        model.add_no_overlap([intervals[i] for i in np.flatnonzero(live).tolist()])
     return model, places

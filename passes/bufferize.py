@@ -245,7 +245,10 @@ class _Bufferizer:
             joined = type_of(op.y)
             whole = self.joined.get(op) or _scratch(joined, op.y.name_hint or kind_of(op))
             parts = [_part(op, number, whole) for number in range(len(op.xs))]
-            return parts[use.index] if all(self._is_row(part) for part in parts) else None
+            if not all(self._is_row(part) for part in parts):
+                return None
+            part = parts[use.index]
+            return part.reshaped(result.kind) if through_reshape else part
         assert isinstance(op, train.AssignOp)
         box = self._assigned(op)
         if not through_reshape:
@@ -332,6 +335,21 @@ def storage_readers(function: FuncOp) -> dict[str, list[Operation]]:
     return readers
 
 
+def block_order(function: FuncOp) -> MayOverwrite:
+    """Overwriting as the order of the block allows it."""
+    position = {op: i for i, op in enumerate(function.body.block.ops)}
+    readers = storage_readers(function)
+
+    def may_overwrite(producer: Operation, name: str) -> bool:
+        return all(
+            position[reader] < position[producer]
+            for reader in readers.get(name, ())
+            if reader is not producer
+        )
+
+    return may_overwrite
+
+
 def _is_mask(value: SSAValue) -> bool:
     return type_of(value).element_type == i1
 
@@ -351,7 +369,7 @@ def _port(space: str, kind: MemRefType, number: int) -> View:
 def _scratch(tensor: Tensor, label: str) -> View:
     kind = memref_of(tensor)
     bits = prod(tensor.get_shape()) if tensor.element_type == i1 else 0
-    buffer = Allocation("arena", buffer_bytes(kind), offset=None, label=label, mask_bits=bits)
+    buffer = Allocation("arena", buffer_bytes(kind), label=label, mask_bits=bits)
     return View(buffer, 0, kind)
 
 
@@ -370,7 +388,7 @@ def _final_uses(result: SSAValue) -> list[tuple[Use, bool]]:
                 pending += [(u, True) for u in reshape.y.uses]
             case train.AssignOp() | ReturnOp():
                 found.append((use, through_reshape))
-            case nn.ConcatOp() if not through_reshape and _joins_rows(use, result):
+            case nn.ConcatOp() if _joins_rows(use, result):
                 found.append((use, through_reshape))
             case _:
                 pass
@@ -390,7 +408,8 @@ def _joins_rows(use: Use, result: SSAValue) -> bool:
     op = use.operation
     assert isinstance(op, nn.ConcatOp)
     leading = shape_of(op.y)[: op.axis.value.data]
-    return prod(leading) == 1 and not _is_mask(result) and result.has_one_use()
+    single = result.has_one_use() and op.operands[use.index].has_one_use()
+    return prod(leading) == 1 and not _is_mask(result) and single
 
 
 def _keeps_reads(spec: KernelSpec, reads: Sequence[View], writes: Sequence[View]) -> bool:

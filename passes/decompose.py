@@ -82,23 +82,27 @@ def _bce_with_logits(b: Builder, op: nn.BceWithLogitsOp) -> Sequence[SSAValue]:
     return [_mean_of_all(b, b.add(b.sub(positive, b.mul(op.x, op.target)), rest))]
 
 
-def _normalised(
-    b: Builder, centred: SSAValue, var: SSAValue, op: nn.BatchNormOp | nn.BatchNormTrainOp
-) -> SSAValue:
+def _slope(b: Builder, var: SSAValue, op: nn.BatchNormOp | nn.BatchNormTrainOp) -> SSAValue:
     inverse = b.rsqrt(b.add(var, b.number(op.epsilon.value.data, var)))
-    return b.add(b.mul(centred, b.mul(op.gamma, inverse)), op.beta)
+    return b.mul(op.gamma, inverse)
 
 
 def _batch_norm(b: Builder, op: nn.BatchNormOp) -> Sequence[SSAValue]:
-    return [_normalised(b, b.sub(op.x, op.mean), op.var, op)]
+    centred = b.sub(op.x, op.mean)
+    return [b.add(b.mul(centred, _slope(b, op.var, op)), op.beta)]
 
 
 def _batch_norm_train(b: Builder, op: nn.BatchNormTrainOp) -> Sequence[SSAValue]:
-    """The variance as the mean of squared deviations: stable for means far from 0."""
+    """The variance as the mean of squared deviations: stable for means far from 0.
+
+    Then slope and intercept of each channel, so that each element takes one product and one sum.
+    """
     mean = _per_channel_mean(b, op.x)
     centred = b.sub(op.x, mean)
     var = _per_channel_mean(b, b.mul(centred, centred))
-    return [_normalised(b, centred, var, op), mean, var]
+    slope = _slope(b, var, op)
+    intercept = b.sub(op.beta, b.mul(mean, slope))
+    return [b.add(b.mul(op.x, slope), intercept), mean, var]
 
 
 def _rms_norm(b: Builder, op: nn.RmsNormOp) -> Sequence[SSAValue]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from xdsl.dialects.builtin import f16
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from niwaki.ir.dialects import nn, train
@@ -21,9 +22,9 @@ ANCHORS = (
 
 
 def is_fusable_elementwise(op: Operation) -> bool:
-    """Whether `op` is an elementwise operation on f32, what stands for it, and masks."""
+    """Whether `op` is an elementwise operation on f32, what stands for it, f16 and masks."""
     return isinstance(op, nn.Elementwise) and all(
-        type_of(v).element_type in (f32, i32, i1, *NARROW) for v in (*op.operands, *op.results)
+        type_of(v).element_type in (f32, f16, i32, i1, *NARROW) for v in (*op.operands, *op.results)
     )
 
 

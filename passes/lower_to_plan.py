@@ -6,33 +6,43 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import (
     IntegerAttr,
-    MemRefType,
     ModuleOp,
     StringAttr,
     SymbolRefAttr,
     UnknownLoc,
-    i8,
     i64,
 )
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 
+from niwaki.backends.kernels.traffic import argument_traffic
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.dialects import plan
+from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
-from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port
+from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port, arena_bytes
 from niwaki.ir.program import Program
 from niwaki.passes.arena import plan_arena
 from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
-from niwaki.passes.bufferize import Call, MayOverwrite, bufferize, storage_readers
+from niwaki.passes.arena_spans import ArenaSpans
+from niwaki.passes.bufferize import Call, block_order, bufferize
 from niwaki.passes.functions import functions
 from niwaki.passes.kernel_library import Kernel, KernelLibrary
+from niwaki.passes.region_plan import (
+    ArenaInRegions,
+    Buffers,
+    RegionPlan,
+    check_constants,
+    plan_regions,
+    region_uses,
+)
 from niwaki.passes.schedule import ORDER_BOUND
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.verify_arena import verify_arena
 from niwaki.passes.verify_plan import verify_plan
+from niwaki.passes.verify_regions import verify_regions
 from niwaki.passes.views import Allocation, View
 
 
@@ -48,7 +58,7 @@ class LowerToPlanPass(ModulePass):
     target: str = "x86-64"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        parts = _Lowering(op, get_target(self.target)).parts
+        parts = ProgramPlan(Program(op), get_target(self.target)).emit()
         for function in list(op.body.block.ops):
             function.detach()
             function.erase()
@@ -60,46 +70,133 @@ def lower(program: Program, target: Target) -> Lowered:
 
     Each block is lowered in its order; run `schedule` before. Every plan is verified.
 
-    Raises UsageError for operations that are not lowered yet or parameters without an array, and
-    UnsupportedOpsError (all at once) for operations without a kernel.
+    Raises UsageError for operations that are not lowered yet or parameters without an array,
+    UnsupportedOpsError (all at once) for operations without a kernel, and DoesNotFitError if the
+    memories of the target's board are too small.
     """
-    lowering = _Lowering(program.module, target)
-    layout = lowering.layout
-    return Lowered(
-        module=ModuleOp(lowering.parts),
-        state=layout.state.entries,
-        constants=layout.constants.entries,
-        state_image=layout.state.image(program.weights),
-        constants_image=layout.constants.image(program.weights),
-        entries=lowering.entries,
-        target_name=target.name,
-    )
+    return ProgramPlan(program, target).lower()
 
 
-class _Lowering:
-    """The kernels and programs of a module, detached."""
+class ProgramPlan:
+    """All that lowering decides, before any kernel is built: calls, buffers and their places.
 
-    def __init__(self, module: ModuleOp, target: Target) -> None:
-        self.layout = StorageLayout(module, target.alignment)
-        self.entries: dict[str, EntryPoint] = {}
-        library, names = KernelLibrary(target), _KernelNames()
+    Stands for the program as it is now: `emit` and `lower` need it unchanged.
+    """
+
+    def __init__(self, program: Program, target: Target) -> None:
+        """Raises what `lower` raises, but for missing arrays."""
+        self.program = program
+        self.target = target
+        self.layout = StorageLayout(program.module, target.alignment)
+        self._kernels = _Kernels()
+        library = KernelLibrary(target)
+        self.functions = [
+            _FunctionLowering(function, self.layout, library, self._kernels)
+            for function in functions(program.module)
+        ]
+        self._memory = self._plan()
+        self.state_regions = self._order_state(self._memory.state)
+        self.entries: dict[str, EntryPoint] = {
+            function.name: function.entry_point(arena)
+            for function, arena in zip(self.functions, self._memory.arenas, strict=True)
+        }
+        self.regions = region_uses(
+            target.regions, self.entries.values(), self.state_regions, self.layout.constants.size
+        )
+
+    @property
+    def arena_bytes(self) -> int:
+        """The arena that serves every entry point, in all memories together."""
+        return arena_bytes(self.entries, self.regions)
+
+    @property
+    def state_bytes(self) -> int:
+        """What a step changes."""
+        return self.layout.state.size
+
+    @property
+    def access_cost(self) -> float:
+        """Bytes that a call of every entry point loads or stores, times the cost of their region.
+
+        0 where there is one memory.
+        """
+        return self._memory.access_cost
+
+    def emit(self) -> list[Operation]:
+        """The kernels and the programs, detached and verified."""
         programs: list[plan.ProgramOp] = []
-        sizes = {"state": self.layout.state.size, "constants": self.layout.constants.size}
-        for function in functions(module):
-            lowering = _FunctionLowering(function, self.layout, library, names)
-            programs.append(lowering.emit())
-            verify_plan(programs[-1], target.alignment, sizes)
-            self.entries[function.sym_name.data] = lowering.entry_point()
-        self.parts: list[Operation] = [*names.functions, *programs]
+        sizes = {"state": self.state_bytes, "constants": self.layout.constants.size}
+        storage = self.layout.offsets()
+        for function, arena in zip(self.functions, self._memory.arenas, strict=True):
+            program = function.emit(arena, storage, self.state_regions)
+            verify_plan(program, self.target.alignment, sizes)
+            verify_regions(program, self.target.regions, self.state_bytes)
+            programs.append(program)
+        return [*self._kernels.functions(), *programs]
+
+    def lower(self) -> Lowered:
+        """Builds the kernels; see the function `lower`."""
+        layout, weights = self.layout, self.program.weights
+        images = layout.state.image(weights), layout.constants.image(weights)
+        return Lowered(
+            module=ModuleOp(self.emit()),
+            state=layout.state.entries,
+            constants=layout.constants.entries,
+            state_image=images[0],
+            constants_image=images[1],
+            entries=self.entries,
+            target_name=self.target.name,
+            regions=self.regions,
+            state_regions=self.state_regions,
+        )
+
+    def _plan(self) -> RegionPlan:
+        if not self.target.regions:
+            arenas = (ArenaInRegions(plan_arena(f.problem), ()) for f in self.functions)
+            return RegionPlan((), tuple(arenas), 0.0)
+        check_constants(self.target.read_only, self.layout.constants.size)
+        return plan_regions(*self.buffers(), self.target.writable)
+
+    def buffers(self) -> tuple[Buffers, list[Buffers]]:
+        """What has to be placed: the state, and the arena of each function."""
+        traffic = [function.traffic() for function in self.functions]
+        state = self.layout.state
+        return (
+            Buffers(
+                ArenaProblem(
+                    tuple(
+                        ArenaBuffer(a.size, 0, 1, self.target.alignment) for a in state.allocations
+                    )
+                ),
+                tuple(sum(t.get(a, 0) for t in traffic) for a in state.allocations),
+                tuple(f"{a.label}, kept between steps" for a in state.allocations),
+            ),
+            [f.buffers(t) for f, t in zip(self.functions, traffic, strict=True)],
+        )
+
+    def _order_state(self, places: Sequence[int]) -> tuple[RegionRange, ...]:
+        """Sorts the state by region; the part of each region that holds some."""
+        if not places:
+            return ()
+        self.layout.order_state(sorted(range(len(places)), key=lambda n: places[n]))
+        starts = dict.fromkeys(sorted(places), self.layout.state.size)
+        for entry, place in zip(self.layout.state.entries, sorted(places), strict=True):
+            starts[place] = min(starts[place], entry.offset)
+        ends = [*list(starts.values())[1:], self.layout.state.size]
+        return tuple(
+            RegionRange(self.target.writable[place].name, start, end)
+            for (place, start), end in zip(starts.items(), ends, strict=True)
+        )
 
 
-class _KernelNames:
-    """Builds each kernel at its first use and numbers it by kind."""
+class _Kernels:
+    """Numbers the kernels by kind, in the order of their first use, and builds them on demand."""
 
     def __init__(self) -> None:
-        self.functions: list[FuncOp] = []
         self._names: dict[Kernel, str] = {}
         self._counts: dict[str, int] = {}
+        self._functions: dict[Kernel, FuncOp] = {}
+        self._traffic: dict[Kernel, tuple[int, ...]] = {}
 
     def name(self, kernel: Kernel) -> str:
         """The symbol of `kernel`."""
@@ -107,92 +204,68 @@ class _KernelNames:
             number = self._counts.get(kernel.kind, 0)
             self._counts[kernel.kind] = number + 1
             self._names[kernel] = f"{kernel.kind}_{number}"
-            self.functions.append(kernel.spec.build(self._names[kernel]))
         return self._names[kernel]
 
+    def functions(self) -> list[FuncOp]:
+        """All kernels that have a name."""
+        return [self._function(kernel) for kernel in self._names]
 
-@dataclass
-class _Span:
-    """One place in the arena, for one buffer or for several, each in place of the one before."""
+    def traffic(self, kernel: Kernel) -> tuple[int, ...]:
+        """Bytes that a call loads from each argument or stores to it; builds the kernel."""
+        if kernel not in self._traffic:
+            self._traffic[kernel] = argument_traffic(self._function(kernel))
+        return self._traffic[kernel]
 
-    label: str
-    size: int
-    first: int
-    last: int
-    """Numbers of the first and last call that touch it."""
-    mask_bits: int
+    def _function(self, kernel: Kernel) -> FuncOp:
+        if kernel not in self._functions:
+            self._functions[kernel] = kernel.spec.build(self.name(kernel))
+        return self._functions[kernel]
 
 
 class _FunctionLowering:
     def __init__(
-        self, function: FuncOp, layout: StorageLayout, library: KernelLibrary, names: _KernelNames
+        self, function: FuncOp, layout: StorageLayout, library: KernelLibrary, kernels: _Kernels
     ) -> None:
         self.function = function
-        self.names = names
-        self.alignment = library.target.alignment
-        self.program = bufferize(function, layout, library, _block_order(function))
-        self.spans: list[_Span] = []
-        self.span_of: dict[Allocation, int] = {}
-        self.workspace: dict[int, View] = {}
-        """Number of a call -> its workspace."""
-        self.in_place: list[list[tuple[int, int]]] = []
-        """Of each call, the pairs (read, write) that share memory."""
-        self._find_spans()
-        self.problem = ArenaProblem(
-            tuple(ArenaBuffer(s.size, s.first, s.last + 1, self.alignment) for s in self.spans)
-        )
-        self.plan = plan_arena(self.problem)
-        verify_arena(self.problem, self.plan)
+        self.name = function.sym_name.data
+        self.kernels = kernels
+        self.program = bufferize(function, layout, library, block_order(function))
+        self.arena = ArenaSpans(self.program)
+        self.problem = self.arena.problem(library.target.alignment)
 
-    def _find_spans(self) -> None:
-        last = {
-            view.allocation: number
-            for number, call in enumerate(self.program.calls)
-            for view in (*call.reads, *call.writes)
-        }
+    def buffers(self, traffic: Mapping[Allocation, int]) -> Buffers:
+        """What has to be placed in the arena."""
+        spans = self.arena.spans
+        total = [0] * len(spans)
+        for allocation, span in self.arena.span_of.items():
+            total[span] += traffic.get(allocation, 0)
+        labels = tuple(f"{s.label}, of {self.name}" for s in spans)
+        return Buffers(self.problem, tuple(total), labels)
+
+    def traffic(self) -> dict[Allocation, int]:
+        """Bytes that kernels load from each buffer or store to it; builds the kernels."""
+        total: dict[Allocation, int] = {}
         for number, call in enumerate(self.program.calls):
-            self.in_place.append(self._share(number, call, last))
-            for view in call.writes:
-                if view.allocation.in_arena and view.allocation not in self.span_of:
-                    self._add_span(view.allocation, number, last[view.allocation])
-            if call.kernel.spec.workspace:
-                kind = MemRefType(i8, [call.kernel.spec.workspace])
-                label = f"workspace of {call.kernel.kind}"
-                buffer = Allocation("arena", call.kernel.spec.workspace, offset=None, label=label)
-                self.workspace[number] = View(buffer, 0, kind)
-                self._add_span(buffer, number, number)
+            views = self.arena.arguments(number, call)
+            for view, size in zip(views, self.kernels.traffic(call.kernel), strict=True):
+                total[view.allocation] = total.get(view.allocation, 0) + size
+        return total
 
-    def _add_span(self, allocation: Allocation, first: int, last: int) -> None:
-        self.span_of[allocation] = len(self.spans)
-        self.spans.append(
-            _Span(allocation.label, allocation.size, first, last, allocation.mask_bits)
-        )
-
-    def _share(
-        self, number: int, call: Call, last: Mapping[Allocation, int]
-    ) -> list[tuple[int, int]]:
-        """Puts results in the places of operands that die at this call."""
-        result_in: dict[Allocation, Allocation] = {}
-        for read, write in call.in_place:
-            source, result = call.reads[read].allocation, call.writes[write].allocation
-            if last[source] == number and source not in result_in and result not in self.span_of:
-                result_in[source] = result
-                self.span_of[result] = self.span_of[source]
-                self.spans[self.span_of[source]].last = last[result]
-        return [
-            (read, write)
-            for read, write in call.kernel.spec.in_place
-            if call.reads[read].same_place(call.writes[write])
-            or result_in.get(call.reads[read].allocation) is call.writes[write].allocation
-        ]
-
-    def emit(self) -> plan.ProgramOp:
-        """The plan.program; builds the kernels that no function used before."""
+    def emit(
+        self,
+        arena: ArenaInRegions,
+        storage: Mapping[Allocation, int],
+        state_regions: Sequence[RegionRange],
+    ) -> plan.ProgramOp:
+        """The plan.program; `storage`: the offsets of state and constants."""
+        verify_arena(self.problem, arena.plan)
         block = Block()
         values: dict[View, SSAValue] = {}
+        offsets = {a: arena.plan.offsets[s] for a, s in self.arena.span_of.items()}
+        offsets.update(storage)
 
         def define(view: View) -> None:
-            op = self._view_op(view)
+            op = _view_op(view, offsets.get(view.allocation, 0))
             block.add_op(op)
             values[view] = op.view
 
@@ -206,85 +279,87 @@ class _FunctionLowering:
                     define(step)
                 continue
             number, call = next(calls)
-            scratch = [self.workspace[number]] if number in self.workspace else []
-            for view in (*call.writes, *scratch):
+            arguments = self.arena.arguments(number, call)
+            for view in arguments[len(call.reads) :]:
                 define(view)
-            arguments = [values[v] for v in (*call.reads, *call.writes, *scratch)]
-            block.add_op(self._call_op(number, call, arguments))
-        return plan.ProgramOp.create(
-            properties={
-                "sym_name": StringAttr(self.function.sym_name.data),
-                "arena": _int(self.plan.size),
-                "bound": _int(self.problem.bound),
-            },
-            regions=[Region(block)],
-        )
-
-    def _view_op(self, view: View) -> plan.ViewOp:
-        buffer = view.allocation
-        start = buffer.offset
-        if start is None:
-            start = self.plan.offsets[self.span_of[buffer]]
+            block.add_op(self._call_op(number, call, [values[v] for v in arguments]))
         properties: dict[str, Attribute] = {
-            "space": StringAttr(buffer.space),
-            "offset": _int(start + view.offset),
-            "label": StringAttr(buffer.label),
+            "sym_name": StringAttr(self.name),
+            "arena": _int(arena.plan.size),
+            "bound": _int(self.problem.bound),
         }
-        if buffer.index is not None:
-            properties["index"] = _int(buffer.index)
-        return plan.ViewOp.create(properties=properties, result_types=[view.kind])
+        if arena.regions:
+            properties["arena_regions"] = plan.regions_attribute(arena.regions)
+        if state_regions:
+            properties["state_regions"] = plan.regions_attribute(state_regions)
+        return plan.ProgramOp.create(properties=properties, regions=[Region(block)])
 
     def _call_op(self, number: int, call: Call, arguments: Sequence[SSAValue]) -> plan.CallOp:
         properties: dict[str, Attribute] = {
-            "kernel": SymbolRefAttr(self.names.name(call.kernel)),
+            "kernel": SymbolRefAttr(self.kernels.name(call.kernel)),
             "reads": _int(len(call.reads)),
             "writes": _int(len(call.writes)),
         }
-        pairs = [(r, len(call.reads) + w) for r, w in self.in_place[number]]
+        pairs = [(r, len(call.reads) + w) for r, w in self.arena.in_place[number]]
         if pairs:
             properties["in_place"] = ints([n for pair in pairs for n in pair])
         op = plan.CallOp.create(operands=arguments, properties=properties)
         op.location = call.op.location
         return op
 
-    def entry_point(self) -> EntryPoint:
-        """The facts about the program; after `emit`."""
+    def entry_point(self, arena: ArenaInRegions) -> EntryPoint:
+        """The facts about the program."""
         block = self.function.body.block
         terminator = block.last_op
         assert isinstance(terminator, ReturnOp)
         return EntryPoint(
-            name=self.function.sym_name.data,
+            name=self.name,
             inputs=_ports("input", block.args),
             outputs=_ports("output", terminator.operands),
-            arena_bytes=self.plan.size,
+            arena_bytes=arena.plan.size,
             bound_bytes=self.problem.bound,
             buffers=tuple(
-                Buffer(span.label, offset, buffer.occupied, span.first, span.last, span.mask_bits)
+                Buffer(
+                    span.label,
+                    offset,
+                    buffer.occupied,
+                    span.first,
+                    span.last,
+                    span.mask_bits,
+                    _region_at(arena.regions, offset),
+                )
                 for span, buffer, offset in zip(
-                    self.spans, self.problem.buffers, self.plan.offsets, strict=True
+                    self.arena.spans, self.problem.buffers, arena.plan.offsets, strict=True
                 )
             ),
             calls=tuple(
-                CallInfo(self.names.name(c.kernel), _place(c.op), c.kernel.spec.flops)
+                CallInfo(
+                    self.kernels.name(c.kernel),
+                    _place(c.op),
+                    c.kernel.spec.flops,
+                    c.kernel.spec.cost,
+                )
                 for c in self.program.calls
             ),
             order_bound_bytes=_order_bound(self.function),
+            regions=arena.regions,
         )
 
 
-def _block_order(function: FuncOp) -> MayOverwrite:
-    """Overwriting as the order of the block allows it."""
-    position = {op: i for i, op in enumerate(function.body.block.ops)}
-    readers = storage_readers(function)
+def _region_at(ranges: Sequence[RegionRange], offset: int) -> str:
+    return next((r.region for r in ranges if r.holds(offset)), "")
 
-    def may_overwrite(producer: Operation, name: str) -> bool:
-        return all(
-            position[reader] < position[producer]
-            for reader in readers.get(name, ())
-            if reader is not producer
-        )
 
-    return may_overwrite
+def _view_op(view: View, start: int) -> plan.ViewOp:
+    buffer = view.allocation
+    properties: dict[str, Attribute] = {
+        "space": StringAttr(buffer.space),
+        "offset": _int(start + view.offset),
+        "label": StringAttr(buffer.label),
+    }
+    if buffer.index is not None:
+        properties["index"] = _int(buffer.index)
+    return plan.ViewOp.create(properties=properties, result_types=[view.kind])
 
 
 def _ports(kind: str, values: Sequence[SSAValue]) -> tuple[Port, ...]:

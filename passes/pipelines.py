@@ -27,6 +27,7 @@ from niwaki.passes.instrument import PassRunner
 from niwaki.passes.lower_quantized import LowerQuantizedPass
 from niwaki.passes.lower_to_plan import lower
 from niwaki.passes.micro_batch import MicroBatchPass
+from niwaki.passes.narrow_stash import NarrowStashPass
 from niwaki.passes.recompute import RecomputePass, recompute
 from niwaki.passes.schedule import SchedulePass, schedule
 from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
@@ -48,6 +49,8 @@ class Techniques:
     """Bytes of the arena that recomputation aims at; None: everything is kept."""
     row_bytes: int | None = None
     """Bytes live at once that execution by strips of rows aims at; None: whole tensors."""
+    stash: str | None = None
+    """What activations are rounded to for the backward pass (STASHES); None: they stay exact."""
 
 
 def compile_program(
@@ -101,6 +104,7 @@ def training_pipeline(
         *((SplitBatchPass(techniques.micro_batches),) if split else ()),
         _SelectScheme(options.scheme),
         _autodiff(options.optimizer),
+        *(() if techniques.stash is None else (NarrowStashPass(techniques.stash),)),
         *((MicroBatchPass(techniques.micro_batches),) if split else ()),
         ExpandUpdatesPass(options.rounding, options.scaling, options.seed),
         LowerQuantizedPass(),

@@ -51,7 +51,7 @@ def recompute(module: ModuleOp, target: Target, budget: int) -> None:
     order = best_greedy_order(problem)
     trace = cheapest_runs(recompute_problem(problem, calls), order, budget)
     if len(trace.runs) > len(order):
-        _repeat(function, [calls[node].op for node in trace.runs])
+        _repeat(function, [calls[node].op for node in trace.runs.tolist()])
         trim_fused(function.body.block)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niwaki.passes.recompute_greedy import best_rewrite
-from niwaki.passes.recompute_problem import RecomputeProblem, Trace, Value, without_dead_runs
+from niwaki.passes.recompute_problem import RecomputeProblem, Trace, Value, lean_trace
 from niwaki.passes.schedule_problem import Node
 
 SLOTS = 256
@@ -134,8 +134,8 @@ def _later(costs: NDArray[np.float64], taken: int) -> NDArray[np.float64]:
     return np.concatenate([np.full(taken, np.inf), costs[: SLOTS + 1 - taken]])
 
 
-def chain_plans(problem: RecomputeProblem, runs: Sequence[int]) -> list[list[int]]:
-    """Sequences of runs from most to least memory that dynamic programming finds for `runs`.
+def chain_plans(problem: RecomputeProblem, runs: Sequence[int]) -> list[Trace]:
+    """Plans from most to least memory that dynamic programming finds for `runs`.
 
     Empty if `runs` has no cuts.
     """
@@ -144,7 +144,7 @@ def chain_plans(problem: RecomputeProblem, runs: Sequence[int]) -> list[list[int
     if len(stages) < 2:
         return []
     chain = Chain(stages, trace.peak)
-    plans: list[list[int]] = []
+    plans: list[Trace] = []
     previous = np.inf
     for slots in range(SLOTS, -1, -1):
         cost = chain.best[0, len(stages) - 1][slots]
@@ -155,8 +155,7 @@ def chain_plans(problem: RecomputeProblem, runs: Sequence[int]) -> list[list[int
         previous = cost
         found = chain.runs(slots)
         assert found is not None
-        plan = without_dead_runs(problem, _repeatable_only(problem, found))
-        plans.append(plan)
+        plans.append(lean_trace(problem, _repeatable_only(problem, found)))
     return plans
 
 
@@ -191,11 +190,10 @@ def _stages(trace: Trace) -> list[Stage]:
 
 def _turning_point(trace: Trace) -> int:
     """The run behind which most bytes are held."""
-    held = np.zeros(len(trace.runs) + 1, np.int64)
-    for value in trace.values:
-        held[value.made] += trace.size(value)
-        held[value.last] -= trace.size(value)
-    return int(np.argmax(np.cumsum(held)[:-1]))
+    held = np.zeros(len(trace.runs), np.int64)
+    np.add.at(held, np.maximum(trace.made, 0), trace.sizes)
+    np.subtract.at(held, np.maximum(trace.last, 0), trace.sizes)
+    return int(np.argmax(np.cumsum(held)))
 
 
 def _cuts(trace: Trace, turn: int) -> list[int]:
@@ -244,7 +242,7 @@ def _conflict(
     starts = {current: turn + 1}
     for run in range(turn + 1, len(trace.runs)):
         low, high = 0, len(bounds)
-        for number in trace.read[run]:
+        for number in trace.reads_of(run):
             value = trace.values[number]
             if value.made > turn:
                 continue
@@ -304,8 +302,8 @@ def _stage(
         (*problem.repeatable, False, False),
         (*problem.deadlines, (), ()),
     )
-    forward_runs = [trace.runs[r] for r in forward]
-    backward_runs = [trace.runs[r] for r in section]
+    forward_runs = trace.runs[forward.start : forward.stop].tolist()
+    backward_runs = trace.runs[section.start : section.stop].tolist()
     state: Trace | None = Trace(local, [*forward_runs, gap, *backward_runs, end])
     choices: list[Choice] = []
     base = problem.cost(forward_runs) + problem.cost(backward_runs)
@@ -325,14 +323,15 @@ def _read_in(value: Value, section: range) -> bool:
 
 
 def _choice(state: Trace, gap: int, base: int, bystanders: int) -> Choice:
-    middle = list(state.runs).index(gap)
-    given = sum(state.size(v) for v in state.values if v.made < 0)
+    runs = state.runs.tolist()
+    middle = runs.index(gap)
+    given = sum(state.size(v) for v in state.values if v.made < 0 and v.reads)
     held = sum(state.size(v) for v in state.values if 0 <= v.made < middle <= v.last)
     return Choice(
-        tuple(state.runs[:middle]),
-        tuple(state.runs[middle + 1 : -1]),
-        sum(state.problem.costs[n] for n in state.runs) - base,
+        tuple(runs[:middle]),
+        tuple(runs[middle + 1 : -1]),
+        state.cost - base,
         held,
-        max(state.profile[:middle], default=given) - given,
-        max(state.profile[middle + 1 :], default=given) + bystanders,
+        int(state.profile[:middle].max(initial=given)) - given,
+        int(state.profile[middle + 1 :].max(initial=given)) + bystanders,
     )

@@ -1,9 +1,15 @@
 """Recomputation as plain data: runs of nodes, some more than once, and the bytes they keep live."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from niwaki.passes.schedule_problem import ScheduleProblem, shared_pairs
+import numpy as np
+from numpy.typing import NDArray
+
+from niwaki.passes.schedule_problem import ScheduleProblem
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,51 @@ class RecomputeProblem:
     deadlines: tuple[tuple[int, ...], ...]
     """For each node, those that overwrite what it reads: it cannot run again behind them."""
 
-    def cost(self, runs: Sequence[int]) -> int:
+    def cost(self, runs: Iterable[int]) -> int:
         """What `runs` take together."""
         return sum(self.costs[node] for node in runs)
+
+    @cached_property
+    def tables(self) -> "Tables":
+        """The same as arrays."""
+        return Tables(self)
+
+
+class _Lists:
+    """Lists of numbers, one of each node, behind one another."""
+
+    def __init__(self, lists: Sequence[Sequence[int]]) -> None:
+        self.counts = np.array([len(items) for items in lists], np.int64)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.items = np.array([item for items in lists for item in items], np.int64)
+
+    def of(self, runs: Ints) -> tuple[Ints, Ints, Ints]:
+        """Run and item of each entry of the lists of `runs`, and where each run's list starts."""
+        counts = self.counts[runs]
+        starts = np.cumsum(counts) - counts
+        positions = np.repeat(np.arange(len(runs)), counts)
+        shift = np.repeat(self.starts[runs] - starts, counts)
+        return positions, self.items[np.arange(len(positions)) + shift], starts
+
+
+class Tables:
+    """A problem as arrays."""
+
+    def __init__(self, problem: RecomputeProblem) -> None:
+        nodes = problem.schedule.nodes
+        self.sizes = np.array(problem.schedule.sizes, np.int64)
+        self.costs = np.array(problem.costs, np.int64)
+        self.repeatable = np.array(problem.repeatable, np.bool_)
+        self.workspaces = np.array([node.workspace for node in nodes], np.int64)
+        self.reads = _Lists([node.reads for node in nodes])
+        self.writes = _Lists([node.writes for node in nodes])
+        most = max((len(node.in_place) for node in nodes), default=0)
+        self.pairs = np.full((most, 2, len(nodes)), -1, np.int64)
+        """Pairs that may share memory, by rank: places in the lists of reads and writes."""
+        for number, node in enumerate(nodes):
+            for rank, (read, written) in enumerate(node.in_place):
+                self.pairs[rank, 0, number] = node.reads.index(read)
+                self.pairs[rank, 1, number] = node.writes.index(written)
 
 
 @dataclass
@@ -46,103 +94,115 @@ class Value:
 class Trace:
     """The values of a sequence of runs. A value that nothing reads takes no memory.
 
-    What is read before it is made is there from the start, made by run -1.
+    What is read before it is made is there from the start, made by run -1. Values are sorted by
+    buffer, then by the run that makes them.
     """
 
-    def __init__(self, problem: RecomputeProblem, runs: Sequence[int]) -> None:
+    def __init__(self, problem: RecomputeProblem, runs: Sequence[int] | Ints) -> None:
+        tables = problem.tables
         self.problem = problem
-        self.runs = runs
-        self.values: list[Value] = []
-        self.read: list[list[int]] = []
-        """Numbers of the values that each run reads."""
-        self.made: list[list[int]] = []
-        """Numbers of the values that each run makes."""
-        latest: dict[int, int] = {}
-        for number, node in enumerate(runs):
-            operation = problem.schedule.nodes[node]
-            for buffer in operation.reads:
-                if buffer not in latest:
-                    latest[buffer] = len(self.values)
-                    self.values.append(Value(buffer, -1, []))
-            self.read.append([latest[buffer] for buffer in operation.reads])
-            for value in self.read[-1]:
-                self.values[value].reads.append(number)
-            self.made.append([])
-            for buffer in operation.writes:
-                latest[buffer] = len(self.values)
-                self.made[-1].append(len(self.values))
-                self.values.append(Value(buffer, number, []))
-        self.versions: dict[int, list[int]] = {}
-        """Buffer -> numbers of its values, in the order in which they are made."""
-        for number, value in enumerate(self.values):
-            self.versions.setdefault(value.buffer, []).append(number)
-        self.profile = self._profile()
+        self.runs: Ints = np.asarray(runs, np.int64)
+        self._stride = len(runs) + 1
+        self.read_by, read_buffer, read_start = tables.reads.of(self.runs)
+        """The run of each read."""
+        written_by, written_buffer, write_start = tables.writes.of(self.runs)
+        written = written_buffer * self._stride + written_by + 1
+        given = np.arange(len(tables.sizes)) * self._stride
+        self._keys = np.sort(np.concatenate([given, written]))
+        self.buffer, self.made = np.divmod(self._keys, self._stride)
+        self.made -= 1
+        self.read = self._version(read_buffer, self.read_by)
+        """The value of each read."""
+        self.last = self.made.copy()
+        self.last[self.read] = self.read_by
+        self.sizes = tables.sizes[self.buffer]
+        self.profile = self._profile(read_start, np.searchsorted(self._keys, written), write_start)
+        """Bytes live while each run works, as `niwaki.passes.schedule_problem.live_bytes`."""
 
-    @property
+    @cached_property
     def peak(self) -> int:
         """The most bytes live at one run."""
-        return max(self.profile, default=0)
+        return int(self.profile.max(initial=0))
 
-    @property
+    @cached_property
     def cost(self) -> int:
         """What the runs take."""
-        return self.problem.cost(self.runs)
+        return int(self.problem.tables.costs[self.runs].sum())
 
     def latest(self, buffer: int, before: int) -> int:
         """The value of `buffer` that run `before` would read."""
-        return next(
-            number
-            for number in reversed(self.versions[buffer])
-            if self.values[number].made < before
-        )
+        return int(np.searchsorted(self._keys, buffer * self._stride + before + 1)) - 1
+
+    def reads_of(self, run: int) -> list[int]:
+        """The values that `run` reads."""
+        start, end = np.searchsorted(self.read_by, (run, run + 1))
+        return self.read[start:end].tolist()
+
+    @cached_property
+    def values(self) -> list[Value]:
+        """All values, those that nothing reads included."""
+        values = [
+            Value(buffer, made, [])
+            for buffer, made in zip(self.buffer.tolist(), self.made.tolist(), strict=True)
+        ]
+        for value, run in zip(self.read.tolist(), self.read_by.tolist(), strict=True):
+            values[value].reads.append(run)
+        return values
 
     def size(self, value: Value) -> int:
         """Its bytes."""
         return self.problem.schedule.sizes[value.buffer]
 
-    def _profile(self) -> list[int]:
-        """Bytes live while each run works, as `niwaki.passes.schedule_problem.live_bytes`."""
-        sizes = self.problem.schedule.sizes
-        profile: list[int] = []
-        live = sum(self.size(v) for v in self.values if v.made < 0)
-        for number, node in enumerate(self.runs):
-            operation = self.problem.schedule.nodes[node]
-            dying = {
-                self.values[v].buffer: v for v in self.read[number] if self.values[v].last == number
-            }
-            made = [v.buffer for v in map(self.values.__getitem__, self.made[number]) if v.reads]
-            pairs = shared_pairs(operation, list(dying))
-            shared = [a for a, b in pairs.items() if b in made]
-            live += sum(sizes[b] for b in made) - sum(sizes[a] for a in shared)
-            profile.append(live + operation.workspace)
-            live -= sum(sizes[b] for b in dying if b not in shared)
+    def _version(self, buffers: Ints, runs: Ints) -> Ints:
+        return np.searchsorted(self._keys, buffers * self._stride + runs + 1) - 1
+
+    def _profile(self, read_start: Ints, written: Ints, write_start: Ints) -> Ints:
+        tables = self.problem.tables
+        needed = self.last > self.made
+        change = np.zeros(self._stride + 1, np.int64)
+        np.add.at(change, np.maximum(self.made[needed], 0), self.sizes[needed])
+        np.subtract.at(change, self.last[needed] + 1, self.sizes[needed])
+        profile = np.cumsum(change)[: len(self.runs)] + tables.workspaces[self.runs]
+        dying = self.last[self.read] == self.read_by
+        open_ = needed[written]
+        for read_place, write_place in tables.pairs[:, :, self.runs]:
+            runs = np.flatnonzero(read_place >= 0)
+            reads = read_start[runs] + read_place[runs]
+            writes = write_start[runs] + write_place[runs]
+            shared = dying[reads] & open_[writes]
+            profile[runs[shared]] -= self.sizes[self.read[reads[shared]]]
+            dying[reads[shared]] = False
+            open_[writes[shared]] = False
         return profile
 
 
-def without_dead_runs(problem: RecomputeProblem, runs: Sequence[int]) -> list[int]:
-    """`runs` less those of repeatable nodes whose values nothing reads."""
-    needed: set[int] = set()
-    """Buffers that a later run reads before they are written again."""
-    kept: list[int] = []
-    for node in reversed(runs):
-        operation = problem.schedule.nodes[node]
-        if not problem.repeatable[node] or not needed.isdisjoint(operation.writes):
-            needed.difference_update(operation.writes)
-            needed.update(operation.reads)
-            kept.append(node)
-    return kept[::-1]
+def lean_trace(problem: RecomputeProblem, runs: Sequence[int] | Ints) -> Trace:
+    """The trace of `runs` less those of repeatable nodes whose values nothing reads."""
+    while True:
+        trace = Trace(problem, runs)
+        useful = ~problem.tables.repeatable[trace.runs]
+        useful[trace.made[(trace.last > trace.made) & (trace.made >= 0)]] = True
+        if useful.all():
+            return trace
+        runs = trace.runs[useful]
 
 
 def check_runs(problem: RecomputeProblem, runs: Sequence[int]) -> None:
-    """ValueError unless `runs` respects data flow and deadlines, and runs every node."""
+    """ValueError unless `runs` respects data flow and deadlines, and has all effects once."""
     seen: set[int] = set()
+    made: set[int] = set()
+    effects = {node for node, again in enumerate(problem.repeatable) if not again}
     for node in runs:
-        if node in seen and not problem.repeatable[node]:
+        if node in seen and node in effects:
             raise ValueError(f"node {node} must not run again")
-        if node in seen and any(overwriter in seen for overwriter in problem.deadlines[node]):
-            raise ValueError(f"node {node} runs again behind what overwrites its operand")
-        if any(p not in seen for p in problem.schedule.nodes[node].predecessors):
+        if not seen.isdisjoint(problem.deadlines[node]):
+            raise ValueError(f"node {node} runs behind what overwrites its operand")
+        operation = problem.schedule.nodes[node]
+        if not made.issuperset(operation.reads) or not effects.intersection(
+            operation.predecessors
+        ).issubset(seen):
             raise ValueError(f"node {node} runs before a predecessor")
         seen.add(node)
-    if len(seen) != len(problem.schedule.nodes):
-        raise ValueError("every node must run")
+        made.update(operation.writes)
+    if not effects.issubset(seen):
+        raise ValueError("every node with an effect must run")

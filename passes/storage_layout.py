@@ -1,8 +1,8 @@
 """Where parameters, state and constants lie: one layout for all functions of a module."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,23 @@ class StorageSpace:
     entries: tuple[StorageEntry, ...]
     fills: tuple[float | int | None, ...]
     """The initial value of all elements of each entry; None: the array of its name."""
+    allocations: tuple[Allocation, ...]
     size: int
     """Bytes, a multiple of the alignment."""
+
+    def in_order(self, order: Sequence[int], alignment: int) -> Self:
+        """The same entries in another order, one after another."""
+        entries: list[StorageEntry] = []
+        end = 0
+        for number in order:
+            entries.append(replace(self.entries[number], offset=end))
+            end = align(end + self.allocations[number].size, alignment)
+        return replace(
+            self,
+            entries=tuple(entries),
+            fills=tuple(self.fills[n] for n in order),
+            allocations=tuple(self.allocations[n] for n in order),
+        )
 
     def image(self, weights: Weights) -> bytes:
         """The bytes that the space holds at first.
@@ -54,7 +69,8 @@ def _parameter(entry: StorageEntry, weights: Weights) -> NDArray[np.generic]:
     if array is None or array.shape != entry.shape:
         raise UsageError(
             f"parameter '{entry.name}' has no array of shape {list(entry.shape)} in the weights: "
-            "load the program together with its weights"
+            "load the program together with its weights, or only plan its memory (niwaki report "
+            "--plan-only)"
         )
     return array
 
@@ -63,6 +79,7 @@ class StorageLayout:
     """What a module's functions share: `state` (what one of them may write) and `constants`."""
 
     def __init__(self, module: ModuleOp, alignment: int) -> None:
+        self._alignment = alignment
         self._allocations: dict[_Key, Allocation] = {}
         sources = _sources(module)
         written = _written_boxes(module)
@@ -78,6 +95,18 @@ class StorageLayout:
         """The whole tensor that `op` reads."""
         return View(self._allocations[_key(op)], 0, memref_of(type_of(op.results[0])))
 
+    def order_state(self, order: Sequence[int]) -> None:
+        """Puts the entries of the state (by their numbers now) in another order."""
+        self.state = self.state.in_order(order, self._alignment)
+
+    def offsets(self) -> dict[Allocation, int]:
+        """Where each entry lies in its space."""
+        return {
+            allocation: entry.offset
+            for space in (self.state, self.constants)
+            for allocation, entry in zip(space.allocations, space.entries, strict=True)
+        }
+
     def _lay_out(
         self,
         space: str,
@@ -91,9 +120,10 @@ class StorageLayout:
             name = key if isinstance(key, str) else f"constant_{len(entries)}"
             size = buffer_bytes(memref_of(type_of(op.results[0])))
             entries.append(_entry(name, end, op, written.get(name)))
-            self._allocations[key] = Allocation(space, size, end, label=name)
+            self._allocations[key] = Allocation(space, size, label=name)
             end = align(end + size, alignment)
-        return StorageSpace(tuple(entries), tuple(map(_fill, sources.values())), end)
+        allocations = tuple(self._allocations[key] for key in sources)
+        return StorageSpace(tuple(entries), tuple(map(_fill, sources.values())), allocations, end)
 
 
 def _key(op: _Source) -> _Key:

@@ -33,6 +33,7 @@ _CLASSES = {
     "lower-quantized": "LowerQuantizedPass",
     "lower-to-plan": "LowerToPlanPass",
     "micro-batch": "MicroBatchPass",
+    "narrow-stash": "NarrowStashPass",
     "recompute": "RecomputePass",
     "schedule": "SchedulePass",
     "select-updates": "SelectUpdatesPass",

@@ -1,4 +1,7 @@
-"""Buffers of a program and views of them: what every tensor value is at the plan level."""
+"""Buffers of a program and views of them: what every tensor value is at the plan level.
+
+All views of one buffer are its aliases; where a buffer lies in its space is decided after this.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +19,6 @@ class Allocation:
     """As in `plan.view`."""
     size: int
     """Bytes."""
-    offset: int | None = 0
-    """Bytes from the start of the space; None in the arena, where the planner decides."""
     index: int | None = None
     """The number of an input or output."""
     label: str = ""

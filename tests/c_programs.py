@@ -116,10 +116,13 @@ def c_text(kernel: FuncOp, inputs: Sequence[Array]) -> str:
         if port.dtype == "float32":
             report = f'platform_report_float("v", {value});'
         else:
-            unsigned = "uint8_t" if port.dtype == "int8" else "uint32_t"
-            report = f'platform_report_count("v", (uint64_t)({unsigned}){value});'
+            report = f'platform_report_count("v", (uint64_t)({_unsigned(port.dtype)}_t){value});'
         lines.append(f"    for (int i = 0; i < {port.elements}; ++i) {{ {report} }}")
     return "\n".join([*lines, "    return 0;", "}", ""])
+
+
+def _unsigned(dtype: str) -> str:
+    return f"u{dtype}"
 
 
 def run_c(
@@ -144,7 +147,7 @@ def run_c(
     results: list[Array] = []
     for port in one_call(kernel, len(inputs))[1].outputs:
         mine, words = words[: port.elements], words[port.elements :]
-        width = np.uint8 if port.dtype == "int8" else np.uint32
+        width = np.uint32 if port.dtype == "float32" else _unsigned(port.dtype)
         results.append(np.array(mine, width).view(port.dtype).reshape(port.shape))
     assert not words
     return results, run

@@ -180,7 +180,8 @@ class _TorchNet:
         return x.shape[1]
 
 
-def _program(network: Network, shape: tuple[int, ...], seed: int) -> Program:
+def program_of(network: Network, shape: tuple[int, ...], seed: int = 0) -> Program:
+    """`network` on an input of `shape`."""
     net = _ProgramNet(seed)
     return net.builder.finish(network(net, net.builder.input(shape)))
 
@@ -245,7 +246,7 @@ def lenet_network(net: Net, x: Any) -> Any:
 
 def lenet(batch: int, size: int = 28, seed: int = 0) -> Program:
     """LeNet on [batch, size, size, 1]; 10 classes."""
-    return _program(lenet_network, (batch, size, size, 1), seed)
+    return program_of(lenet_network, (batch, size, size, 1), seed)
 
 
 _MOBILENET_V2 = (
@@ -297,7 +298,7 @@ def mobilenet_v2(
     seed: int = 0,
 ) -> Program:
     """MobileNetV2 on [batch, size, size, 3]: 51 convolutions and a dense head at depth 1."""
-    return _program(mobilenet_v2_network(width, classes, depth), (batch, size, size, 3), seed)
+    return program_of(mobilenet_v2_network(width, classes, depth), (batch, size, size, 3), seed)
 
 
 def resnet18_network(classes: int = 10, batch_norm: bool | str = False, width: int = 64) -> Network:
@@ -338,4 +339,4 @@ def resnet18(
     seed: int = 0,
 ) -> Program:
     """ResNet-18 on [batch, size, size, 3]."""
-    return _program(resnet18_network(classes, batch_norm, width), (batch, size, size, 3), seed)
+    return program_of(resnet18_network(classes, batch_norm, width), (batch, size, size, 3), seed)

@@ -89,8 +89,14 @@ def least_cost(problem: RecomputeProblem, budget: int) -> int | None:
             return cost
         if best[held, done] < cost:
             continue
-        successors = [(cost, held & ~(1 << b), done) for b in range(len(sizes)) if held >> b & 1]
-        for n in range(len(nodes)):
+        ready = next((n for n in effects if not (done >> n & 1 or reads[n] & ~held)), None)
+        if ready is not None and not writes[ready]:
+            # It costs the same whenever it runs, and takes no memory.
+            runnable, dropped = [ready], []
+        else:
+            runnable, dropped = range(len(nodes)), [b for b in range(len(sizes)) if held >> b & 1]
+        successors = [(cost, held & ~(1 << b), done) for b in dropped]
+        for n in runnable:
             if reads[n] & ~held or (done >> n & 1) or (writes[n] and not writes[n] & ~held):
                 continue
             after = held | writes[n]

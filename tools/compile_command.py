@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import niwaki
@@ -14,12 +15,9 @@ from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import training_pipeline
 from niwaki.step import TrainingStep
-from niwaki.tools.model_flags import add_model_flags, compile_model, optimizer_of
+from niwaki.tools.model_flags import add_model_flags, compile_model, optimizer_of, techniques_of
 from niwaki.tools.pass_flags import add_pass_flags, pass_observers, print_timing, selected_passes
 from niwaki.tools.result import Result
-
-NAME = "compile"
-HELP = "compile the training step of a model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Result:
     """Writes the output whole or not at all; with --stop-after or --pass-limit, prints the IR."""
     options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
-    passes = training_pipeline(options, get_target(args.target), args.batch, args.batch_norm)
+    passes = training_pipeline(
+        options, get_target(args.target), args.batch, args.batch_norm, techniques_of(args)
+    )
     selected = selected_passes(args, passes)
     timing = Timing()
     runner = PassRunner(pass_observers(args, passes, sys.stderr, timing))
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> Result:
         "lower_bound_bytes": memory.lower_bound_bytes,
         "state_bytes": memory.state_bytes,
         "constant_bytes": memory.constant_bytes,
+        "regions": [asdict(region) for region in memory.regions],
         "compile_seconds": dict(step.compile_seconds),
     }
     return Result(f"{memory.table()}\nwritten: {args.output}", data)

@@ -10,9 +10,6 @@ from niwaki.backends.c.toolchain import install_command, missing_tools
 from niwaki.backends.targets import TARGETS, get_target
 from niwaki.tools.result import Result
 
-NAME = "doctor"
-HELP = "show versions and toolchains"
-
 PACKAGES = (
     "niwaki",
     "xdsl",

@@ -4,42 +4,42 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
+from types import MappingProxyType
 
 from niwaki.ir.errors import NiwakiError
-from niwaki.tools import (
-    compile_command,
-    doctor_command,
-    ops_command,
-    plan_command,
-    report_command,
-    train_command,
-    verify_command,
-)
 
 INTERNAL_ERROR = 70
 
-COMMANDS = (
-    compile_command,
-    train_command,
-    report_command,
-    verify_command,
-    plan_command,
-    ops_command,
-    doctor_command,
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "compile": "compile the training step of a model",
+        "train": "train on this machine",
+        "report": "show where the memory of training goes, as a page and pictures",
+        "verify": "compare the compiled step with the reference",
+        "plan": "place the buffers of a file in one arena",
+        "ops": "list the supported operations",
+        "doctor": "show versions and toolchains",
+    }
 )
-"""Each with NAME, HELP, add_arguments(parser) and run(args) -> Result."""
+"""Name -> help. NAME_command.py has add_arguments(parser) and run(args) -> Result."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """Knows the arguments of the command `chosen` alone: the modules of all take a second."""
     parser = argparse.ArgumentParser(
         prog="niwaki", description="Compiles the training of neural networks for small devices."
     )
     parser.add_argument("--version", action="version", version=f"niwaki {version('niwaki')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        command = commands.add_parser(module.NAME, help=module.HELP, description=module.__doc__)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name != chosen:
+            continue
+        module = import_module(f"niwaki.tools.{name}_command")
+        command.description = module.__doc__
         module.add_arguments(command)
         command.add_argument(
             "--json", action="store_true", help="print one JSON object on stdout, nothing else"
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: fine; 2: usage; 3: unsupported operation; 4: does not fit; 5: mismatch; 6: bad model file;
     70: an error of Niwaki's own.
     """
-    args = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    args = _parser(next(iter(words), "")).parse_args(words)
     try:
         result = args.run(args)
     except NiwakiError as error:

@@ -11,7 +11,8 @@ from niwaki.ir.errors import UsageError
 from niwaki.ir.training import Optimizer
 from niwaki.passes.instrument import PassRunner
 from niwaki.passes.losses import LOSSES
-from niwaki.passes.pipelines import BATCH_NORMS
+from niwaki.passes.narrow_stash import STASHES
+from niwaki.passes.pipelines import BATCH_NORMS, Techniques
 from niwaki.printable import printable
 from niwaki.step import TrainingStep
 
@@ -42,6 +43,11 @@ def add_model_flags(parser: argparse.ArgumentParser, target: bool = True) -> Non
         help="what becomes of batch normalisation (%(default)s)",
     )
     parser.add_argument(
+        "--stash",
+        choices=STASHES,
+        help="keep activations for the backward pass in fewer bits (default: exactly)",
+    )
+    parser.add_argument(
         "--memory-limit",
         metavar="BYTES",
         type=_bytes,
@@ -49,7 +55,9 @@ def add_model_flags(parser: argparse.ArgumentParser, target: bool = True) -> Non
     )
     if target:
         parser.add_argument(
-            "--target", default="host", help=f"host, {', '.join(TARGETS)} (%(default)s)"
+            "--target",
+            default="host",
+            help=f"host, {', '.join(TARGETS)} or the path of a .toml board (%(default)s)",
         )
     else:
         parser.set_defaults(target="host")
@@ -70,7 +78,13 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
         memory_limit=args.memory_limit,
         batch_norm=args.batch_norm,
         instrument=instrument,
+        stash=args.stash,
     )
+
+
+def techniques_of(args: argparse.Namespace) -> Techniques:
+    """What the flags ask for to save memory, but for the memory limit."""
+    return Techniques(stash=args.stash)
 
 
 def load_model(args: argparse.Namespace) -> niwaki.Program:

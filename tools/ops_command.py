@@ -6,9 +6,6 @@ from dataclasses import asdict
 from niwaki.tools.ops_table import FAMILIES, Row, markdown, rows
 from niwaki.tools.result import Result
 
-NAME = "ops"
-HELP = "list the supported operations"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""

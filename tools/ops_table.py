@@ -30,6 +30,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, Sequence[type[Operation]]]] = {
 
 ORIGINS: Mapping[type[Operation], str] = {
     nn.AndOp: "`autodiff`",
+    nn.NarrowOp: "`narrow-stash`",
     nn.Conv2dDxOp: "`autodiff`",
     nn.Conv2dDwOp: "`autodiff`",
     nn.MaxPool2dGradOp: "`autodiff`",

@@ -16,11 +16,8 @@ from niwaki.tools.plan_problem import read_plan_file
 from niwaki.tools.progress import Progress
 from niwaki.tools.result import Result
 
-NAME = "plan"
-HELP = "place the buffers of a file in one arena"
-
-_MOST_SEARCHED = 5_000
-"""Buffers; memory of the search is quadratic."""
+_MOST_SEARCHED = 3_000
+"""Buffers: the search may take a gigabyte for so many that are live at once."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--solver",
         choices=("search", "cpsat", "greedy"),
         default="search",
-        help="where greedy plans are too large: an exact search, or also CP-SAT of OR-Tools "
+        help="where greedy plans are too large: an exact search, or CP-SAT of OR-Tools "
         "(%(default)s)",
     )
     parser.add_argument(

@@ -10,14 +10,12 @@ from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.memory import Memory, check_limit, largest_at_peak
 from niwaki.passes.pipelines import compile_program
 from niwaki.printable import printable
-from niwaki.tools.model_flags import add_model_flags, load_model, optimizer_of
+from niwaki.tools.model_flags import add_model_flags, load_model, optimizer_of, techniques_of
+from niwaki.tools.plan_only import add_plan_flags, run_plan_only
 from niwaki.tools.report.ablations import ablations
 from niwaki.tools.report.contents import EntryReport, Report, report_on
 from niwaki.tools.report.trace import trace_json
 from niwaki.tools.result import Result
-
-NAME = "report"
-HELP = "show where the memory of training goes, as a page and pictures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="also write the calls as a .json file for chrome://tracing or ui.perfetto.dev",
     )
+    add_plan_flags(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -45,6 +44,8 @@ def run(args: argparse.Namespace) -> Result:
     Only plans: no machine code is made. Raises UsageError if a file name does not fit or the
     extra `report` is missing, DoesNotFitError over the memory limit, and what compiling raises.
     """
+    if args.plan_only:
+        return run_plan_only(args)
     output = args.output or Path(f"{args.model.stem}-report.html")
     _check_suffix("--output", output, ".html")
     if args.trace is not None:
@@ -85,7 +86,8 @@ def _plan(args: argparse.Namespace) -> tuple[Report, Memory]:
     program, target = load_model(args), get_target(args.target)
     options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
     how = (options, target, args.batch, args.batch_norm)
-    lowered = compile_program(program, *how)
+    techniques = techniques_of(args)
+    lowered = compile_program(program, *how, techniques=techniques)
     if args.memory_limit is not None:
         check_limit(lowered, args.memory_limit)
     facts = [
@@ -93,10 +95,12 @@ def _plan(args: argparse.Namespace) -> tuple[Report, Memory]:
         ("optimizer", args.optimizer),
         ("loss", args.loss),
         ("batch", "the model's" if args.batch is None else str(args.batch)),
+        ("activations kept", "exactly" if args.stash is None else f"in {args.stash}"),
         ("target", target.name),
     ]
     title = f"{args.model.name}: memory of training"
-    report = report_on(lowered, target, printable(title), facts, ablations(program, *how))
+    without = ablations(program, *how, techniques)
+    report = report_on(lowered, target, printable(title), facts, without)
     return report, Memory.of(lowered)
 
 

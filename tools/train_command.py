@@ -14,9 +14,6 @@ from niwaki.tools.model_flags import add_model_flags, compile_model
 from niwaki.tools.progress import Progress
 from niwaki.tools.result import Result
 
-NAME = "train"
-HELP = "train on this machine"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the data, how long, and where the result goes."""

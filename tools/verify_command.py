@@ -23,12 +23,11 @@ from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.ir.weights import Array
 from niwaki.passes.autodiff import AutodiffPass
 from niwaki.passes.instrument import PassRunner
+from niwaki.passes.narrow_stash import NarrowStashPass
 from niwaki.passes.pipelines import compile_program, training_pipeline
-from niwaki.tools.model_flags import add_model_flags, optimizer_of
+from niwaki.tools.model_flags import add_model_flags, optimizer_of, techniques_of
 from niwaki.tools.result import Result
 
-NAME = "verify"
-HELP = "compare the compiled step with the reference"
 C_TIMEOUT = 300.0
 POISON = 0xFF
 """Fills the arena before each step: as floats not a number, as integers -1."""
@@ -83,7 +82,8 @@ def _options(args: argparse.Namespace) -> TrainingOptions:
 
 
 def _lowered(program: Program, args: argparse.Namespace, target: Target) -> Lowered:
-    return compile_program(program, _options(args), target, args.batch, args.batch_norm)
+    how = (_options(args), target, args.batch, args.batch_norm)
+    return compile_program(program, *how, techniques=techniques_of(args))
 
 
 def _random_batch(lowered: Lowered, args: argparse.Namespace) -> list[Array]:
@@ -121,8 +121,11 @@ def _train_reference(
 ) -> tuple[list[float], dict[str, Array]]:
     """Losses and final state of the interpreter, on the IR as autodiff leaves it."""
     program = program.clone()
-    passes = training_pipeline(_options(args), get_target("host"), args.batch, args.batch_norm)
-    end = [p.name for p in passes].index(AutodiffPass.name) + 1
+    passes = training_pipeline(
+        _options(args), get_target("host"), args.batch, args.batch_norm, techniques_of(args)
+    )
+    last = AutodiffPass if args.stash is None else NarrowStashPass
+    end = [p.name for p in passes].index(last.name) + 1
     PassRunner().run(NiwakiContext(program.weights), program.module, passes[:end])
     state: dict[str, interpreter.Array] = {}
     losses: list[float] = []

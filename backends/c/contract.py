@@ -13,6 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.c.blocks import (
+    Block,
+    arena_blocks,
+    entry_blocks,
+    state_blocks,
+)
 from niwaki.backends.c.emit import emit_module
 from niwaki.backends.c.emit_program import ConstantArray
 from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
@@ -20,8 +26,6 @@ from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import EntryPoint, Lowered, Port, StorageEntry
 
-ALIGNMENT = 8
-"""Of arena and state: the widest scalar there is."""
 _DOCS = {
     "train_step": "Trains on one batch: one forward and backward pass and one update of the state.",
     "infer": "Computes the outputs for one batch.",
@@ -67,11 +71,6 @@ def _numbered(name: str, ports: Sequence[Port], read: bool) -> list[Argument]:
     if len(ports) == 1:
         return [Argument(name, ports[0], read)]
     return [Argument(f"{name}{n}", port, read) for n, port in enumerate(ports)]
-
-
-def allocated(size: int) -> int:
-    """Bytes to allocate for `size`: a multiple of the alignment, and never nothing."""
-    return max(ALIGNMENT, -(-size // ALIGNMENT) * ALIGNMENT)
 
 
 @dataclass(frozen=True)
@@ -121,32 +120,96 @@ class Contract:
                 "constant_table": _storage_table(self.lowered.constants),
                 "size_macros": "\n".join(self._size_macros()),
                 "learning_rate": float_literal(self.learning_rate),
+                "sections": "".join(map(self._section, self.regions)),
+                "members": "\n".join(self._members()),
+                "init_parameters": self._init_parameters,
                 "entry_prototypes": "\n".join(self._prototype(e) for e in entries),
             },
         )
+
+    @property
+    def regions(self) -> list[str]:
+        """The regions that hold something of the caller's."""
+        return list(dict.fromkeys(block.region for block in self._blocks if block.region))
+
+    def _section(self, region: str) -> str:
+        macro = f"{self.prefix}_in_{region}".upper()
+        return f"""
+/** Places an array in the region {region}: an attribute, or nothing. */
+#ifndef {macro}
+#if defined(__GNUC__) && defined(__ELF__)
+#define {macro} __attribute__((section(".bss.{region}")))
+#else
+#define {macro}
+#endif
+#endif
+"""
+
+    def _members(self) -> list[str]:
+        lines = [f"    unsigned char *{block.name};" for block in self._blocks]
+        return [*lines, *(f"    size_t {b.name}_bytes;" for b in arena_blocks(self.lowered))]
+
+    @property
+    def _init_parameters(self) -> str:
+        return ",\n    ".join(f"void *{b.name}, size_t {b.name}_bytes" for b in self._blocks)
+
+    def arrays(self) -> list[str]:
+        """Definitions of arrays for the caller's memory."""
+        big = self.prefix.upper()
+        return [
+            f"static {f'{big}_IN_{b.region.upper()} ' if b.region else ''}uint64_t "
+            f"{b.name}[({self._macro(b)} + 7u) / 8u];"
+            for b in self._blocks
+        ]
+
+    def array_arguments(self) -> str:
+        """Those arrays as arguments of the function that prepares a context."""
+        return ", ".join(f"{b.name}, sizeof {b.name}" for b in self._blocks)
 
     def _memory_rows(self) -> list[str]:
         rows = [
             f" *   {e.name:<12} arena {e.arena_bytes:>10}   lower bound {e.bound_bytes:>10}"
             for e in self.lowered.entries.values()
         ]
+        rows += [
+            f" *   {e.name:<12} arena {part.size:>10}   in {part.region}"
+            for e in self.lowered.entries.values()
+            for part in e.regions
+        ]
         rows.append(f" *   {'state':<12}       {len(self.lowered.state_image):>10}")
+        rows += [
+            f" *   {'state':<12}       {part.size:>10}   in {part.region}"
+            for part in self.lowered.state_regions
+        ]
         rows.append(f" *   {'constants':<12}       {len(self.lowered.constants_image):>10}")
         return rows
+
+    @property
+    def _blocks(self) -> list[Block]:
+        """What the caller allocates."""
+        return [*arena_blocks(self.lowered), *state_blocks(self.lowered)]
+
+    def _macro(self, block: Block, entry: EntryPoint | None = None) -> str:
+        """The name of the bytes of a block, for all functions or for one."""
+        names = [self.prefix, *([] if entry is None else [entry.name]), block.name, "bytes"]
+        return "_".join(names).upper()
 
     def _size_macros(self) -> list[str]:
         big = self.prefix.upper()
         lowered = self.lowered
+        arena, state = arena_blocks(lowered), state_blocks(lowered)
         lines = [
             "/** Bytes of an arena that serves every function. */",
-            f"#define {big}_ARENA_BYTES {allocated(lowered.arena_bytes)}u",
+            f"#define {big}_ARENA_BYTES {sum(b.bytes for b in arena)}u",
+            *(f"#define {self._macro(b)} {b.bytes}u" for b in arena if b.region),
         ]
         for entry in lowered.entries.values():
-            name = f"{big}_{entry.name.upper()}_ARENA_BYTES"
-            lines.append(f"#define {name} {allocated(entry.arena_bytes)}u")
+            for block in entry_blocks(entry):
+                lines.append(f"#define {self._macro(block, entry)} {block.bytes}u")
         lines += [
             "/** Bytes of the state: what training changes. */",
-            f"#define {big}_STATE_BYTES {allocated(len(lowered.state_image))}u",
+            f"#define {big}_STATE_BYTES {sum(b.bytes for b in state)}u",
+            *(f"#define {self._macro(b)} {b.bytes}u" for b in state if b.region),
             "/** Bytes of constant data: frozen weights. */",
             f"#define {big}_CONSTANT_BYTES {len(lowered.constants_image)}u",
             "/** Arrays: elements, and sizes of the dimensions as an initialiser. */",
@@ -203,38 +266,73 @@ class Contract:
                 "state_image_bytes": len(self.lowered.state_image),
                 "hash_high": self.model_hash[:8],
                 "hash_low": self.model_hash[8:16],
-                "copy_initial_state": "\n".join(self._copies()),
+                **self._contract_code(),
                 "entry_functions": "\n".join(self._function(e) for e in entries.values()),
             },
         )
         head = f'#include "{self.prefix}.h"\n#include "{self.prefix}_data.h"\n'
         return f"/* Written by niwaki; do not edit. */\n{head}\n{kernels}\n{contract}"
 
-    def _copies(self) -> list[str]:
-        return [
-            f"    memcpy(bytes + {e.offset}, {self._initial_name(n)}, {_bytes(e)});"
-            for n, e in self._initial_entries()
-        ]
+    def _contract_code(self) -> dict[str, str]:
+        """What depends on the caller's blocks."""
+        arena, state = arena_blocks(self.lowered), state_blocks(self.lowered)
+        blocks = [*arena, *state]
+        aligned = f"{self.prefix.upper()}_ALIGNMENT"
+        return {
+            "init_parameters": self._init_parameters,
+            "any_null": " || ".join(f"{b.name} == NULL" for b in blocks),
+            "state_too_small": " || ".join(f"{b.name}_bytes < {self._macro(b)}" for b in state),
+            "any_unaligned": " || ".join(f"(uintptr_t){b.name} % {aligned} != 0" for b in blocks),
+            "clear_state": "\n".join(f"    memset({b.name}, 0, {self._macro(b)});" for b in state),
+            "copy_initial_state": "\n".join(self._copies(state)),
+            "set_blocks": "\n".join(
+                [f"    context->{b.name} = (unsigned char *){b.name};" for b in blocks]
+                + [f"    context->{b.name}_bytes = {b.name}_bytes;" for b in arena]
+            ),
+            "save_state": "\n".join(
+                f"    memcpy(saved + {b.start}, context->{b.name}, {self._macro(b)});"
+                for b in state
+            ),
+            "load_state": "\n".join(
+                f"    memcpy(context->{b.name}, saved + {b.start}, {self._macro(b)});"
+                for b in state
+            ),
+        }
+
+    def _copies(self, state: Sequence[Block]) -> list[str]:
+        lines: list[str] = []
+        for number, entry in self._initial_entries():
+            block = next(b for b in reversed(state) if b.start <= entry.offset)
+            place = f"(unsigned char *){block.name} + {entry.offset - block.start}"
+            lines.append(f"    memcpy({place}, {self._initial_name(number)}, {_bytes(entry)});")
+        return lines
 
     def _function(self, entry: EntryPoint) -> str:
         big = self.prefix.upper()
         arguments = arguments_of(entry)
         missing = " || ".join(f"{a.name} == NULL" for a in arguments)
-        passed = [a.name for a in arguments if a.read]
+        passed = [f"context->{block.name}" for block in self._blocks]
+        passed += [a.name for a in arguments if a.read]
+        too_small = " || ".join(
+            f"context->{b.name}_bytes < {self._macro(b, entry)}" for b in entry_blocks(entry)
+        )
         if entry.name == "train_step":
             passed.append("&context->lr")
         passed += [a.name for a in arguments if not a.read]
         return f"""\
 {self._signature(entry)}
 {{
-    const int status = check_context(context, {big}_{entry.name.upper()}_ARENA_BYTES);
+    const int status = check_context(context);
     if (status != {big}_OK) {{
         return status;
+    }}
+    if ({too_small}) {{
+        return {big}_ERROR_SIZE;
     }}
     if ({missing}) {{
         return {big}_ERROR_NULL;
     }}
-    run_{entry.name}(context->arena, context->state, {", ".join(passed)});
+    run_{entry.name}({", ".join(passed)});
     return {big}_OK;
 }}
 """

@@ -3,14 +3,17 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from sys import maxsize
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.ir import SSAValue
 
+from niwaki.backends.c.blocks import block_name
 from niwaki.backends.c.literals import C_TYPES
 from niwaki.backends.c.names import comment_text, identifier
 from niwaki.backends.kernels.spec import element_bytes
 from niwaki.ir.dialects import plan
+from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.dialects.tensor_op import get_int
 from niwaki.ir.lowered import EntryPoint
 
@@ -42,6 +45,10 @@ class ProgramEmitter:
         self._constants = constants
         self._offsets = [c.offset for c in constants]
         self._parameters = parameters
+        self._parts = {
+            space: program.ranges(space) or (RegionRange("", 0, maxsize),)
+            for space in ("arena", "state")
+        }
 
     def text(self) -> str:
         """The function."""
@@ -58,7 +65,12 @@ class ProgramEmitter:
             lines.append(f"    kernel_{identifier(name)}(\n        {arguments});")
         inputs = [f"const {C_TYPES[p.dtype]} *in{n}" for n, p in enumerate(self._entry.inputs)]
         outputs = [f"{C_TYPES[p.dtype]} *out{n}" for n, p in enumerate(self._entry.outputs)]
-        parameters = ["unsigned char *arena", "unsigned char *state", *inputs, *outputs]
+        blocks = [
+            f"unsigned char *{block_name(space, part.region)}"
+            for space, parts in self._parts.items()
+            for part in parts
+        ]
+        parameters = [*blocks, *inputs, *outputs]
         unused = [f"    (void){p.rsplit('*', 1)[1]};" for p in parameters]
         name = identifier(self._entry.name)
         body = "\n".join([*unused, *lines])
@@ -70,8 +82,10 @@ class ProgramEmitter:
         assert isinstance(op, plan.ViewOp)
         assert isinstance(op.view.type, MemRefType)
         space, offset = op.space.data, get_int(op.properties, "offset")
-        if space in ("arena", "state"):
-            return f"({ctype})(void *)({space} + {offset})"
+        if space in self._parts:
+            part = next(p for p in self._parts[space] if p.holds(offset))
+            name = block_name(space, part.region)
+            return f"({ctype})(void *)({name} + {offset - part.start})"
         size = element_bytes(op.view.type.element_type)
         if space == "constants":
             array = self._constants[bisect_right(self._offsets, offset) - 1]

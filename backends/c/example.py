@@ -57,7 +57,11 @@ def main_file(contract: Contract, vectors: TestVectors | None) -> str:
         if name in entries:
             lines += _single(contract, name)
     body = "\n".join(f"    {line}" if line else "" for line in lines)
-    return fill("main.c", {**contract.names, "body": body})
+    memory = {
+        "arrays": "\n".join(contract.arrays()),
+        "array_arguments": contract.array_arguments(),
+    }
+    return fill("main.c", {**contract.names, **memory, "body": body})
 
 
 def _batch(contract: Contract) -> list[Argument]:

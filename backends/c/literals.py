@@ -14,6 +14,7 @@ C_TYPES: Mapping[str, str] = MappingProxyType(
         "bool": "uint8_t",
         "int8": "int8_t",
         "uint8": "uint8_t",
+        "int16": "int16_t",
         "int32": "int32_t",
         "int64": "int64_t",
     }

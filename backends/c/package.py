@@ -71,7 +71,7 @@ def package_files(
         **_platform_files(target),
     }
     commands = "\n".join(_commands(name, target))
-    notes = "" if target.board is None else _BOARD_NOTE
+    notes = ("" if target.board is None else _BOARD_NOTE) + _region_note(contract)
     texts["README.md"] = fill(
         "readme.txt", {**contract.names, "commands": commands, "notes": notes}
     )
@@ -83,6 +83,17 @@ def package_files(
 _BOARD_NOTE = """\
 The counts are instructions under QEMU, not cycles. `platform/link.ld` gives the program the RAM
 that this target has: what does not fit is an error of the linker.
+"""
+
+
+def _region_note(contract: Contract) -> str:
+    if not contract.regions:
+        return ""
+    sections = ", ".join(f"`.bss.{region}`" for region in contract.regions)
+    macros = ", ".join(f"`{contract.prefix.upper()}_IN_{r.upper()}`" for r in contract.regions)
+    return f"""\
+`main.c` has an array for the arena and one for the state in each memory of the board. Their
+sections are {sections}; the macros {macros} put them elsewhere.
 """
 
 

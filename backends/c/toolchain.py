@@ -5,7 +5,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -48,6 +48,8 @@ class Sizes:
     bss: int
     stack: int
     """Reserved for the stack."""
+    regions: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What the model has in other memories of the board."""
 
     @property
     def flash(self) -> int:
@@ -56,8 +58,8 @@ class Sizes:
 
     @property
     def ram(self) -> int:
-        """Data, zeroed data and stack."""
-        return self.data + self.bss + self.stack
+        """Data, zeroed data and stack, in all memories."""
+        return self.data + self.bss + self.stack + sum(self.regions.values())
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,59 @@ def build_linux(
 def link_script(
     target: Target, ram_bytes: int | None = None, stack_bytes: int = STACK_BYTES
 ) -> str:
-    """The linker script of the target's board, with `ram_bytes` of RAM (None: the board's)."""
-    ram_origin, ram_length = target.ram
+    """The linker script of the target's board, with `ram_bytes` of RAM (None: the board's).
+
+    Every writable region of the user's board has a section; data and stack of the program are in
+    the first one.
+    """
+    flash, ram, *others = _linked_memories(target)
+    if ram_bytes is not None:
+        ram = replace(ram, bytes=ram_bytes)
     return Template(device_file("link.ld").read_text(encoding="utf-8")).substitute(
-        flash_origin=hex(target.flash[0]),
-        flash_length=target.flash[1],
-        ram_origin=hex(ram_origin),
-        ram_length=ram_length if ram_bytes is None else ram_bytes,
+        memories="\n".join(
+            [f"    {flash.name} (rx) : {flash.place}"]
+            + [f"    {memory.name} (rwx) : {memory.place}" for memory in (ram, *others)]
+        ),
+        region_sections="".join(map(_region_section, others)),
+        flash=flash.name,
+        ram=ram.name,
         stack_length=stack_bytes,
     )
+
+
+@dataclass(frozen=True)
+class _LinkedMemory:
+    name: str
+    address: int
+    bytes: int
+
+    @property
+    def place(self) -> str:
+        return f"ORIGIN = {hex(self.address)}, LENGTH = {self.bytes}"
+
+
+def _linked_memories(target: Target) -> list[_LinkedMemory]:
+    """What holds the code, what holds the data, and the other writable regions."""
+    placed = [
+        (r.read_only, _LinkedMemory(r.name, r.address, r.bytes))
+        for r in target.regions
+        if r.address is not None
+    ]
+    flash = [memory for read_only, memory in placed if read_only]
+    writable = [memory for read_only, memory in placed if not read_only]
+    return [
+        *(flash or [_LinkedMemory("FLASH", *target.flash)]),
+        *(writable or [_LinkedMemory("RAM", *target.ram)]),
+    ]
+
+
+def _region_section(memory: _LinkedMemory) -> str:
+    return f"""
+    .bss.{memory.name} (NOLOAD) :
+    {{
+        *(.bss.{memory.name})
+    }} > {memory.name}
+"""
 
 
 def firmware_flags(target: Target) -> list[str]:
@@ -252,4 +298,9 @@ def _section_sizes(path: Path) -> Sizes:
         data=sections.get(".data", 0),
         bss=sections.get(".bss", 0),
         stack=sections.get(".stack", 0),
+        regions={
+            name.removeprefix(".bss."): size
+            for name, size in sections.items()
+            if name.startswith(".bss.")
+        },
     )

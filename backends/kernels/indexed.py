@@ -4,11 +4,10 @@ An index outside the table is safe: its row reads as zeros, and takes no part in
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from xdsl.dialects.builtin import IndexType, MemRefType
-from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.alone import spec_alone
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.spec import KernelSpec
@@ -39,7 +38,7 @@ def gather(
 
         k.nest(shape_of(op.indices), row)
 
-    return _spec(operands, results, emit)
+    return spec_alone(operands, results, emit)
 
 
 def scatter_add(
@@ -67,7 +66,7 @@ def scatter_add(
         k.each(0, rows, 1, lambda number: _clear(k, y, [number], columns, target))
         k.nest(shape_of(op.indices), add_row)
 
-    return _spec(operands, results, emit)
+    return spec_alone(operands, results, emit)
 
 
 def _clear(
@@ -96,22 +95,3 @@ def _at(
         k.choose(k.icompare(number, rows, "slt"), lambda: inside(number), outside)
 
     k.choose(k.icompare(number, 0, "sge"), below, outside)
-
-
-def _spec(
-    operands: Sequence[MemRefType],
-    results: Sequence[MemRefType],
-    emit: Callable[[KernelBuilder], None],
-) -> KernelSpec:
-    kinds = tuple(operands), tuple(results)
-    return KernelSpec(*kinds, workspace=0, in_place=(), flops=0, build=partial(_build, kinds, emit))
-
-
-def _build(
-    kinds: tuple[tuple[MemRefType, ...], tuple[MemRefType, ...]],
-    emit: Callable[[KernelBuilder], None],
-    name: str,
-) -> FuncOp:
-    k = KernelBuilder(name, [*kinds[0], *kinds[1]])
-    emit(k)
-    return k.finish()

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from xdsl.dialects.builtin import IntegerType, MemRefType, StridedLayoutAttr, bf16, i8, i16
+from xdsl.dialects.builtin import (
+    AnyFloat,
+    IntegerType,
+    MemRefType,
+    StridedLayoutAttr,
+    bf16,
+    i8,
+    i16,
+)
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute
 
@@ -31,6 +39,14 @@ class KernelSpec:
     build: Callable[[str], FuncOp]
     """Makes the function under a name."""
 
+    @property
+    def cost(self) -> int:
+        """Estimated time of one call, to compare plans with: operations and bytes moved.
+
+        Each byte of operands and results counts as one operation.
+        """
+        return self.flops + sum(map(buffer_bytes, (*self.operands, *self.results)))
+
 
 @cache
 def memref_of(kind: Tensor) -> MemRefType:
@@ -54,7 +70,8 @@ def stored_element(element: Attribute) -> Attribute:
 
 def element_bytes(element: Attribute) -> int:
     """Bytes of one element in memory."""
-    return element.width.data // 8 if isinstance(element, IntegerType) else 4
+    assert isinstance(element, IntegerType | AnyFloat)
+    return element.size
 
 
 def strides_of(kind: MemRefType) -> tuple[int, ...]:

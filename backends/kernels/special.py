@@ -1,13 +1,12 @@
 """Kernels of labels and random masks."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from xdsl.dialects.builtin import MemRefType, f32, i32
-from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels import masks, random
+from niwaki.backends.kernels.alone import spec_alone
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.spec import KernelSpec
@@ -38,7 +37,7 @@ def one_hot(
 
         k.nest(outer, row)
 
-    return _spec(operands, results, emit)
+    return spec_alone(operands, results, emit)
 
 
 def count_correct(
@@ -68,7 +67,7 @@ def count_correct(
         (count,) = k.loop(0, rows, 1, row, [zero])
         k.store(count, y, [])
 
-    return _spec(operands, results, emit)
+    return spec_alone(operands, results, emit)
 
 
 def random_mask(
@@ -118,26 +117,4 @@ def random_mask(
 
         k.nest(outer, row)
 
-    return _spec(operands, results, emit)
-
-
-def _spec(
-    operands: Sequence[MemRefType],
-    results: Sequence[MemRefType],
-    emit: Callable[[KernelBuilder], None],
-) -> KernelSpec:
-    kinds = tuple(operands), tuple(results)
-    return KernelSpec(
-        operands=kinds[0],
-        results=kinds[1],
-        workspace=0,
-        in_place=(),
-        flops=0,
-        build=partial(_build, kinds[0] + kinds[1], emit),
-    )
-
-
-def _build(kinds: Sequence[MemRefType], emit: Callable[[KernelBuilder], None], name: str) -> FuncOp:
-    k = KernelBuilder(name, kinds)
-    emit(k)
-    return k.finish()
+    return spec_alone(operands, results, emit)

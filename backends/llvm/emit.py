@@ -22,10 +22,20 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from niwaki.backends.kernels.spec import strides_of
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import kernel, plan
+from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.dialects.tensor_op import get_int
 
-SPACE_ORDER = ("arena", "state", "constants")
-"""The first pointers of an entry point's argument block; then inputs, then outputs."""
+
+def bases(program: plan.ProgramOp) -> list[tuple[str, RegionRange | None]]:
+    """The first pointers of an entry point's argument block; then inputs, then outputs.
+
+    The arena, the state (of both, the part in each region if there are several memories), the
+    constants.
+    """
+    spaces: list[tuple[str, RegionRange | None]] = []
+    for space in ("arena", "state"):
+        spaces += [(space, part) for part in program.ranges(space) or (None,)]
+    return [*spaces, ("constants", None)]
 
 
 def float_literal(value: float) -> str:
@@ -120,25 +130,25 @@ class LlvmEmitter:
         )
 
     def program(self, program: plan.ProgramOp) -> None:
-        """Emits an entry point: void(ptr block), block = arena, state, constants, in.., out.. ."""
+        """Emits an entry point: void(ptr block); what is in the block, `bases` says."""
         name = program.sym_name.data
         views = [op for op in program.body.block.ops if isinstance(op, plan.ViewOp)]
         inputs = 1 + max(
             (get_int(v.properties, "index") for v in views if v.space.data == "input"), default=-1
         )
         lines: list[str] = []
-        bases: dict[int, str] = {}
+        first = bases(program)
+        pointers: dict[int, str] = {}
         addresses: dict[SSAValue, str] = {}
         for number, view in enumerate(views):
-            slot = _slot(view, inputs)
-            if slot not in bases:
-                bases[slot] = f"%base{slot}"
+            slot, offset = _slot(view, first, inputs)
+            if slot not in pointers:
+                pointers[slot] = f"%base{slot}"
                 lines.append(f"  %slot{slot} = getelementptr ptr, ptr %block, i32 {slot}")
-                lines.append(f"  {bases[slot]} = load ptr, ptr %slot{slot}")
-            offset = get_int(view.properties, "offset")
+                lines.append(f"  {pointers[slot]} = load ptr, ptr %slot{slot}")
             address = f"%view{number}"
             lines.append(
-                f"  {address} = getelementptr i8, ptr {bases[slot]}, {self._index} {offset}"
+                f"  {address} = getelementptr i8, ptr {pointers[slot]}, {self._index} {offset}"
             )
             addresses[view.view] = address
         for op in program.body.block.ops:
@@ -152,12 +162,18 @@ class LlvmEmitter:
         )
 
 
-def _slot(view: plan.ViewOp, inputs: int) -> int:
-    space = view.space.data
-    if space in SPACE_ORDER:
-        return SPACE_ORDER.index(space)
-    number = get_int(view.properties, "index")
-    return len(SPACE_ORDER) + number + (inputs if space == "output" else 0)
+def _slot(
+    view: plan.ViewOp, first: Sequence[tuple[str, RegionRange | None]], inputs: int
+) -> tuple[int, int]:
+    """The number of the pointer that `view` starts from, and its offset from there."""
+    offset = get_int(view.properties, "offset")
+    if view.index is not None:
+        number = len(first) + get_int(view.properties, "index")
+        return number + (inputs if view.space.data == "output" else 0), offset
+    for number, (space, part) in enumerate(first):
+        if space == view.space.data and (part is None or part.holds(offset)):
+            return number, offset - (0 if part is None else part.start)
+    raise AssertionError("a view outside the regions")
 
 
 class _FunctionEmitter:

@@ -17,6 +17,6 @@ def llvm_text(lowered: Lowered, target: Target) -> str:
 
 
 def object_code(lowered: Lowered, target: Target) -> bytes:
-    """An ELF object; each entry point takes one array of pointers: the arena, the state, the
-    constants, the inputs, the outputs."""
+    """An ELF object; each entry point takes one array of pointers: the arena, the state (of both,
+    the part in each region of the board), the constants, the inputs, the outputs."""
     return compile_object(llvm_text(lowered, target), target)

@@ -27,7 +27,10 @@ def storage_view(space: NDArray[np.uint8], entry: StorageEntry) -> Array:
 
 
 class Session:
-    """Runs entry points on one arena, one state and one set of constants."""
+    """Runs entry points on one arena, one state and one set of constants.
+
+    Each memory region of a board is a piece of the arena with a place of its own.
+    """
 
     def __init__(self, lowered: Lowered, code: bytes) -> None:
         """`code`: the object file of `lowered` for this machine."""
@@ -37,6 +40,16 @@ class Session:
         self.constants = _filled(lowered.constants_image)
         self._loaded = LoadedObject(code, list(lowered.entries))
         self._ports = {name: _Ports(entry, self) for name, entry in lowered.entries.items()}
+
+    def arena_parts(self) -> list[NDArray[np.uint8]]:
+        """The arena by region, in the order of the argument block."""
+        sizes = [r.arena_bytes for r in self.lowered.arena_regions] or [len(self.arena)]
+        return np.split(self.arena, np.cumsum(sizes)[:-1])
+
+    def state_parts(self) -> list[NDArray[np.uint8]]:
+        """The state by region, in the order of the argument block."""
+        sizes = [part.size for part in self.lowered.state_regions] or [len(self.state)]
+        return np.split(self.state, np.cumsum(sizes)[:-1])
 
     def run(self, name: str, inputs: Sequence[Array]) -> list[Array]:
         """Runs entry point `name`; returns fresh arrays. Shapes must be those of its ports."""
@@ -53,7 +66,7 @@ class _Ports:
     def __init__(self, entry: EntryPoint, session: Session) -> None:
         self.inputs = [_port_array(p.shape, p.dtype) for p in entry.inputs]
         self.outputs = [_port_array(p.shape, p.dtype) for p in entry.outputs]
-        spaces = (session.arena, session.state, session.constants)
+        spaces = (*session.arena_parts(), *session.state_parts(), session.constants)
         self._block = pointer_block([*spaces, *self.inputs, *self.outputs])
         self.address = self._block.ctypes.data
 

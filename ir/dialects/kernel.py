@@ -46,9 +46,14 @@ def element_of(kind: Attribute) -> Attribute:
     return kind.element_type if isinstance(kind, VectorType) else kind
 
 
+def with_element(kind: Attribute, element: Attribute) -> Attribute:
+    """`element` for a scalar type, a vector of as many for a vector type."""
+    return VectorType(element, kind.get_shape()) if isinstance(kind, VectorType) else element
+
+
 def mask_type(kind: Attribute) -> Attribute:
     """i1 for a scalar type, a vector of i1 for a vector type."""
-    return VectorType(i1, kind.get_shape()) if isinstance(kind, VectorType) else i1
+    return with_element(kind, i1)
 
 
 @irdl_op_definition
@@ -122,9 +127,7 @@ class CastOp(IRDLOperation):
     @classmethod
     def make(cls, x: SSAValue, element: Attribute) -> "CastOp":
         """Builds the operation; the result has elements of type `element`."""
-        vector = isinstance(x.type, VectorType)
-        kind = VectorType(element, x.type.get_shape()) if vector else element
-        return cls.create(operands=[x], result_types=[kind])
+        return cls.create(operands=[x], result_types=[with_element(x.type, element)])
 
     def verify_(self) -> None:
         source, result = element_of(self.x.type), element_of(self.result.type)

@@ -3,10 +3,17 @@
 Memory is a few spaces: `arena` (scratch of one step), `state` (what a step changes: updated
 parameters, optimizer state, counters), `constants` (frozen weights), `input` and `output` (the
 caller's arrays, by number). Offsets are bytes.
+
+On a board with several memories, arena and state are cut into ranges, one for each region that
+holds a part: a view lies in one of them, and the ranges need not be neighbours in memory.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from xdsl.dialects.builtin import (
     DenseArrayBase,
+    DictionaryAttr,
     IntegerAttr,
     MemRefType,
     StringAttr,
@@ -26,9 +33,28 @@ from xdsl.irdl import (
 )
 from xdsl.traits import IsolatedFromAbove, NoTerminator, SymbolOpInterface
 
-from niwaki.ir.dialects.tensor_op import get_int, get_ints, require
+from niwaki.ir.dialects.tensor_op import get_int, get_ints, ints, require
 
 SPACES = ("arena", "state", "constants", "input", "output")
+_DIVIDED = ("arena", "state")
+
+
+@dataclass(frozen=True)
+class RegionRange:
+    """The part of a space that lies in one region: [start, end), bytes of the space."""
+
+    region: str
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    def holds(self, offset: int) -> bool:
+        """Whether the byte at `offset` of the space lies here."""
+        return self.start <= offset < self.end
 
 
 @irdl_op_definition
@@ -42,8 +68,37 @@ class ProgramOp(IRDLOperation):
     arena = prop_def(IntegerAttr)
     bound = prop_def(IntegerAttr)
     """Live-byte lower bound of this order: no arena can be smaller."""
+    arena_regions = opt_prop_def(DictionaryAttr)
+    """Region -> [start, end) of the arena; absent where there is one memory."""
+    state_regions = opt_prop_def(DictionaryAttr)
+    """Region -> [start, end) of the state, the same for all entry points of a module."""
     body = region_def("single_block")
     assembly_format = "$sym_name `arena` $arena `bound` $bound attr-dict-with-keyword $body"
+
+    def ranges(self, space: str) -> tuple[RegionRange, ...]:
+        """The ranges of "arena" or "state", by address; empty where there is one memory."""
+        found = {"arena": self.arena_regions, "state": self.state_regions}[space]
+        if found is None:
+            return ()
+        ranges: list[RegionRange] = []
+        for name in found.data:
+            ends = get_ints(found.data, name)
+            require(len(ends) == 2, f"the region '{name}' must have a start and an end")
+            ranges.append(RegionRange(name, ends[0], ends[1]))
+        return tuple(sorted(ranges, key=lambda r: (r.start, r.end)))
+
+    def verify_(self) -> None:
+        for space in _DIVIDED:
+            at = 0
+            for part in self.ranges(space):
+                require(
+                    part.start == at <= part.end,
+                    f"the region '{part.region}' of the {space} must start at {at}",
+                )
+                at = part.end
+            if space == "arena" and self.arena_regions is not None:
+                arena = get_int(self.properties, "arena")
+                require(at == arena, "the regions of the arena must cover it")
 
 
 @irdl_op_definition
@@ -101,6 +156,11 @@ class CallOp(IRDLOperation):
         )
         for read, write in self.in_place_pairs:
             require(0 <= read < reads <= write < reads + writes, "'in_place' names wrong arguments")
+
+
+def regions_attribute(ranges: Sequence[RegionRange]) -> DictionaryAttr:
+    """`ranges` as `arena_regions` or `state_regions`."""
+    return DictionaryAttr({r.region: ints([r.start, r.end]) for r in ranges})
 
 
 PLAN = Dialect("plan", [ProgramOp, ViewOp, CallOp])

@@ -88,18 +88,19 @@ def _variance_cotangent(b: Builder, op: nn.BatchNormOp, moment: SSAValue) -> SSA
 def _batch_norm_train(
     b: Builder, op: nn.BatchNormTrainOp, g: SSAValue, needed: Sequence[bool]
 ) -> Cotangents:
-    """Ioffe & Szegedy 2015, section 3; the normalised input is recomputed from x."""
+    """Ioffe & Szegedy 2015, section 3, in terms of x: the normalised input need not be kept."""
     channels = shape_of(op.gamma)
     dbeta = sum_to(b, g, channels)
     if not (needed[0] or needed[1]):
         return [None, None, dbeta]
     inverse = _inverse_deviation(b, op.var, op.epsilon)
-    normalised = b.mul(b.sub(op.x, op.mean), inverse)
-    dgamma = sum_to(b, b.mul(g, normalised), channels)
+    dgamma = b.mul(sum_to(b, b.mul(g, b.sub(op.x, op.mean)), channels), inverse)
     dx = None
     if needed[0]:
         share = math.prod(channels) / math.prod(shape_of(op.x))
-        mean_part = b.add(b.scale(dbeta, share), b.mul(normalised, b.scale(dgamma, share)))
+        moment = b.mul(b.scale(dgamma, share), inverse)
+        intercept = b.sub(b.scale(dbeta, share), b.mul(op.mean, moment))
+        mean_part = b.add(b.mul(op.x, moment), intercept)
         dx = b.mul(b.sub(g, mean_part), b.mul(op.gamma, inverse))
     return [dx, dgamma if needed[1] else None, dbeta if needed[2] else None]
 

@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered
-from niwaki.memory import Memory, check_limit, largest_at_peak, live_bytes, readable
+from niwaki.memory import Memory, check_limit, largest_at_peak, readable
 
 
 def _entry() -> EntryPoint:
@@ -30,7 +30,7 @@ LOWERED = Lowered(ModuleOp([]), (), (), bytes(24), bytes(40), {"train_step": _en
 
 
 def test_live_bytes() -> None:
-    assert live_bytes(_entry()) == [100, 160, 180, 150]
+    assert _entry().live_bytes == [100, 160, 180, 150]
 
 
 def test_largest_at_peak() -> None:
@@ -39,7 +39,7 @@ def test_largest_at_peak() -> None:
 
 def test_an_entry_without_calls_has_no_peak() -> None:
     empty = EntryPoint("infer", (), (), 0, 0, (), ())
-    assert live_bytes(empty) == []
+    assert empty.live_bytes == []
     assert list(largest_at_peak(empty, 3)) == []
 
 

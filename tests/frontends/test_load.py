@@ -21,6 +21,7 @@ def test_exported_program_and_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ("config.json", "has no weights"),
         ("model.tflite", "not read yet"),
         ("model.jax", "not read yet"),
         ("model.pth", "unknown kind"),

@@ -39,8 +39,10 @@ func.func @batch_norm_train(%x: tensor<4x3xf32>, %g: tensor<3xf32>, %b: tensor<3
 // CHECK-NEXT: %[[VAR:.*]] = nn.reshape
 // CHECK:      %[[INVERSE:.*]] = nn.rsqrt
 // CHECK-NEXT: %[[SCALE:.*]] = nn.mul %g, %[[INVERSE]]
-// CHECK-NEXT: %[[SCALED:.*]] = nn.mul %[[CENTRED]], %[[SCALE]]
-// CHECK-NEXT: %[[Y:.*]] = nn.add %[[SCALED]], %b
+// CHECK-NEXT: %[[SHIFT:.*]] = nn.mul %[[MEAN]], %[[SCALE]]
+// CHECK-NEXT: %[[INTERCEPT:.*]] = nn.sub %b, %[[SHIFT]]
+// CHECK-NEXT: %[[SCALED:.*]] = nn.mul %x, %[[SCALE]]
+// CHECK-NEXT: %[[Y:.*]] = nn.add %[[SCALED]], %[[INTERCEPT]]
 // CHECK-NEXT: func.return %[[Y]], %[[MEAN]], %[[VAR]]
 
 func.func @dropout(%x: tensor<2xf32>) -> tensor<2xf32> {

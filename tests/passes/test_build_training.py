@@ -114,7 +114,7 @@ def _outputs(*shapes: tuple[int, ...]) -> Program:
     [
         (_outputs((2, 2)), "hinge", "unknown loss 'hinge': use one of cross_entropy,"),
         (_outputs((2, 2), (2, 2)), "mse", "has 2 outputs"),
-        (_outputs((2, 3, 2)), "cross_entropy", "the model's is [2, 3, 2]: flatten it"),
+        (_outputs((2,)), "cross_entropy", "the model's is [2]: flatten it"),
         (_outputs((2, 1, 1, 3)), "cross_entropy_soft", "[batch, classes]"),
         (_outputs((2,)), "output", "has the shape [2]"),
     ],
@@ -144,3 +144,15 @@ def test_integer_outputs_are_refused() -> None:
     program = b.finish(b.add(b.input([2, 2], i32), b.constant(1, (), i32)))
     with pytest.raises(UsageError, match="floating-point"):
         _trained(program)
+
+
+def test_cross_entropy_of_every_token() -> None:
+    random = np.random.default_rng(1)
+    logits = random.standard_normal((2, 3, 4)).astype(np.float32)
+    labels = random.integers(0, 4, (2, 3), np.int32)
+    b = ProgramBuilder()
+    sequences = apply(b.finish(b.input([2, 3, 4])), BuildTrainingPass())
+    b = ProgramBuilder()
+    rows = apply(b.finish(b.input([6, 4])), BuildTrainingPass())
+    flat = logits.reshape(6, 4), labels.reshape(6)
+    assert run(sequences, "evaluate", [logits, labels]) == run(rows, "evaluate", flat)

@@ -175,3 +175,19 @@ def test_a_long_chain_is_cut_into_kernels() -> None:
 def test_tensor_bytes(shape, element, size: int) -> None:
     kind = tensor(shape) if element is None else tensor(shape, element)
     assert tensor_bytes(kind) == size
+
+
+def test_attention_keeps_probabilities_and_not_their_exponentials_too() -> None:
+    b = ProgramBuilder()
+    x = b.input([6, 8])
+    w, v = (b.weight(name, np.eye(8, dtype=np.float32)) for name in "wv")
+    scores = b.matmul(b.dense(x, w), x, transpose_b=True)
+    program = b.finish(b.dense(b.matmul(b.softmax(scores), x), v))
+    passes = (ExpandUpdatesPass(), DecomposePass(), CsePass(), FusePass())
+    fused = apply(training_program(program, SGD(lr=0.1)), *passes)
+    quotients = [
+        op
+        for op in fused.function("train_step").body.block.walk()
+        if isinstance(op, nn.DivOp) and shape_of(op.y) == (6, 6)
+    ]
+    assert len(quotients) == 1

@@ -79,9 +79,7 @@ def _cotangent(build: Build, element: QuantizedType, codes: np.ndarray) -> np.nd
     y = b.dequantize(build(b, b.weight("p", codes, element=element)))
     loss = b.scale(b.mul(y, y), 0.5)
     total = b.reshape(b.reduce_sum(loss, range(len(shape_of(loss)))), ())
-    step = apply(
-        b.finish(total), BuildTrainingPass("output"), SelectUpdatesPass(), AutodiffPass()
-    )
+    step = apply(b.finish(total), BuildTrainingPass("output"), SelectUpdatesPass(), AutodiffPass())
     function = step.function("train_step")
     (update,) = [op for op in function.body.block.ops if op.name == "train.sgd"]
     terminator = function.body.block.last_op

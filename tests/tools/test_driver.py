@@ -1,6 +1,7 @@
 """Every command of `niwaki`, in-process: what it prints, what it writes, how it fails."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -171,7 +172,15 @@ def test_report_without_its_extra(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flags", [["--optimizer", "adamw"], ["--momentum", "0.9", "--nesterov"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--optimizer", "adamw"],
+        ["--momentum", "0.9", "--nesterov"],
+        ["--stash", "bf16"],
+        ["--stash", "i8"],
+    ],
+)
 def test_verify(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     assert run("verify", MODEL, "--batch", "2", "--steps", "2", *flags, "--json") == 0
     result = json.loads(capsys.readouterr().out)
@@ -259,6 +268,27 @@ def test_bad_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[s
         run(*arguments)
     assert end.value.code == 2
     assert "usage: niwaki" in capsys.readouterr().err
+
+
+def test_every_command_has_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("--help")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    files = Path(driver.__file__).parent.glob("*_command.py")
+    assert {f.name.removesuffix("_command.py") for f in files} == set(driver.COMMANDS)
+    for name, line in driver.COMMANDS.items():
+        assert re.search(rf"^ +{name} +{line}$", text, re.MULTILINE)
+
+
+def test_the_version_loads_no_compiler() -> None:
+    script = (
+        "import sys\nfrom niwaki.tools.driver import main\n"
+        "try: main(['--version'])\nfinally: print([m for m in sys.modules if 'xdsl' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith("niwaki ")
+    assert done.stdout.endswith("\n[]\n")
 
 
 def test_too_few_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

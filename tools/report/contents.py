@@ -11,7 +11,7 @@ from niwaki.backends.targets import Target
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import get_int
 from niwaki.ir.lowered import CallInfo, EntryPoint, Lowered
-from niwaki.memory import live_bytes, readable
+from niwaki.memory import readable
 from niwaki.tools.report.savings import Ablation, Saving, savings
 
 
@@ -97,7 +97,7 @@ def _call_rows(program: plan.ProgramOp, entry: EntryPoint) -> tuple[CallRow, ...
     ops = [op for op in program.body.block.ops if isinstance(op, plan.CallOp)]
     return tuple(
         _call_row(op, call, live)
-        for op, call, live in zip(ops, entry.calls, live_bytes(entry), strict=True)
+        for op, call, live in zip(ops, entry.calls, entry.live_bytes, strict=True)
     )
 
 

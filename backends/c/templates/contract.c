@@ -41,36 +41,30 @@ static uint32_t checksum(const unsigned char *data, size_t bytes)
     return crc ^ 0xffffffffu;
 }
 
-static int check_context(const ${p}_context *context, size_t arena_bytes)
+static int check_context(const ${p}_context *context)
 {
     if (context == NULL) {
         return ${P}_ERROR_NULL;
     }
-    if (context->ready != CONTEXT_READY) {
-        return ${P}_ERROR_CONTEXT;
-    }
-    return context->arena_bytes < arena_bytes ? ${P}_ERROR_SIZE : ${P}_OK;
+    return context->ready != CONTEXT_READY ? ${P}_ERROR_CONTEXT : ${P}_OK;
 }
 
-int ${p}_init(${p}_context *context, void *arena, size_t arena_bytes, void *state,
-    size_t state_bytes)
+int ${p}_init(${p}_context *context,
+    ${init_parameters})
 {
-    unsigned char *bytes = (unsigned char *)state;
-    if (context == NULL || arena == NULL || state == NULL) {
+    if (context == NULL || ${any_null}) {
         return ${P}_ERROR_NULL;
     }
     context->ready = 0;
-    if (state_bytes < ${P}_STATE_BYTES) {
+    if (${state_too_small}) {
         return ${P}_ERROR_SIZE;
     }
-    if ((uintptr_t)arena % ${P}_ALIGNMENT != 0 || (uintptr_t)state % ${P}_ALIGNMENT != 0) {
+    if (${any_unaligned}) {
         return ${P}_ERROR_ALIGNMENT;
     }
-    memset(bytes, 0, ${P}_STATE_BYTES);
+${clear_state}
 ${copy_initial_state}
-    context->arena = (unsigned char *)arena;
-    context->state = bytes;
-    context->arena_bytes = arena_bytes;
+${set_blocks}
     context->lr = ${P}_INITIAL_LR;
     context->ready = CONTEXT_READY;
     return ${P}_OK;
@@ -79,7 +73,7 @@ ${copy_initial_state}
 ${entry_functions}
 int ${p}_set_lr(${p}_context *context, float lr)
 {
-    const int status = check_context(context, 0);
+    const int status = check_context(context);
     if (status != ${P}_OK) {
         return status;
     }
@@ -92,8 +86,9 @@ int ${p}_set_lr(${p}_context *context, float lr)
 
 int ${p}_save(const ${p}_context *context, void *buffer, size_t size, size_t *written)
 {
-    const int status = check_context(context, 0);
+    const int status = check_context(context);
     uint32_t head[HEAD_WORDS];
+    unsigned char *saved;
     if (status != ${P}_OK) {
         return status;
     }
@@ -103,21 +98,22 @@ int ${p}_save(const ${p}_context *context, void *buffer, size_t size, size_t *wr
     if (size < ${P}_SAVE_BYTES) {
         return ${P}_ERROR_SIZE;
     }
+    saved = (unsigned char *)buffer + sizeof head;
+${save_state}
     head[HEAD_MAGIC] = SAVE_MAGIC;
     head[HEAD_VERSION] = SAVE_VERSION;
     head[HEAD_HASH_HIGH] = MODEL_HASH_HIGH;
     head[HEAD_HASH_LOW] = MODEL_HASH_LOW;
     head[HEAD_BYTES] = ${P}_STATE_BYTES;
-    head[HEAD_CHECKSUM] = checksum(context->state, ${P}_STATE_BYTES);
+    head[HEAD_CHECKSUM] = checksum(saved, ${P}_STATE_BYTES);
     memcpy(buffer, head, sizeof head);
-    memcpy((unsigned char *)buffer + sizeof head, context->state, ${P}_STATE_BYTES);
     *written = ${P}_SAVE_BYTES;
     return ${P}_OK;
 }
 
 int ${p}_load(${p}_context *context, const void *buffer, size_t size)
 {
-    const int status = check_context(context, 0);
+    const int status = check_context(context);
     uint32_t head[HEAD_WORDS];
     const unsigned char *saved;
     if (status != ${P}_OK) {
@@ -141,6 +137,6 @@ int ${p}_load(${p}_context *context, const void *buffer, size_t size)
     if (head[HEAD_CHECKSUM] != checksum(saved, ${P}_STATE_BYTES)) {
         return ${P}_ERROR_CHECKSUM;
     }
-    memcpy(context->state, saved, ${P}_STATE_BYTES);
+${load_state}
     return ${P}_OK;
 }

@@ -3,14 +3,13 @@
 #include "${p}_vectors.h"
 #include "platform.h"
 
-static uint64_t arena[(${P}_ARENA_BYTES + 7u) / 8u];
-static uint64_t state[(${P}_STATE_BYTES + 7u) / 8u];
+${arrays}
 
 int main(void)
 {
     ${p}_context context;
     int wrong = 0;
-    int status = ${p}_init(&context, arena, sizeof arena, state, sizeof state);
+    int status = ${p}_init(&context, ${array_arguments});
     if (status != ${P}_OK) {
         return status;
     }

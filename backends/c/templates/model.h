@@ -42,7 +42,7 @@ ${size_macros}
 #define ${P}_MODEL_HASH "${model_hash}"
 /** The learning rate until ${p}_set_lr is called. */
 #define ${P}_INITIAL_LR ${learning_rate}
-
+${sections}
 /** What the functions return. */
 enum {
     ${P}_OK = 0,
@@ -58,9 +58,7 @@ enum {
 
 /** A model in use; the members belong to the library. */
 typedef struct {
-    unsigned char *arena;
-    unsigned char *state;
-    size_t arena_bytes;
+${members}
     float lr;
     uint32_t ready;
 } ${p}_context;
@@ -71,8 +69,8 @@ typedef struct {
  * An arena of ${P}_ARENA_BYTES serves every function; each needs only its own
  * (`${P}_<FUNCTION>_ARENA_BYTES`) and returns ${P}_ERROR_SIZE with less.
  */
-int ${p}_init(${p}_context *context, void *arena, size_t arena_bytes, void *state,
-    size_t state_bytes);
+int ${p}_init(${p}_context *context,
+    ${init_parameters});
 
 ${entry_prototypes}
 /** Changes the learning rate of the following steps. */

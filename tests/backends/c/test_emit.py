@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import MemRefType, f32, i8, i32
+from xdsl.dialects.builtin import MemRefType, bf16, f32, i8, i16, i32
 from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.c.emit import emit_module
+from niwaki.backends.kernels import narrow
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.backends.targets import get_target
 from niwaki.ir.errors import DoesNotFitError
@@ -83,6 +84,23 @@ def integers(lanes: int) -> FuncOp:
         for row, value in enumerate(results):
             k.store(value, out, [row, i])
         k.store(k.cast(a, f32), real, [i])
+
+    k.each(0, n, lanes, body)
+    return k.finish()
+
+
+def conversions(lanes: int) -> FuncOp:
+    """f32 to bf16 and i8 and back."""
+    n = 16
+    kinds = [MemRefType(f32, [n]), MemRefType(i16, [n]), MemRefType(i8, [n])]
+    k = KernelBuilder("conversions", [*kinds, MemRefType(f32, [2, n])])
+    x, half, quarter, out = k.args
+
+    def body(i: Value) -> None:
+        value = k.load(x, [i], lanes)
+        for row, (element, ref) in enumerate(((bf16, half), (i8, quarter))):
+            k.store(narrow.narrow(k, value, element), ref, [i])
+            k.store(narrow.load(k, ref, [i], lanes), out, [row, i])
 
     k.each(0, n, lanes, body)
     return k.finish()
@@ -205,11 +223,20 @@ def pair_of_integers() -> list[Array]:
     return [np.concatenate([edges, edges]), np.concatenate([edges, edges[::-1]])]
 
 
+def edges_of_rounding() -> Array:
+    """Ties, ends of ranges, a subnormal number, nan."""
+    numbers = [0.5, 1.5, -2.5, 126.5, 127.5, -1e30, np.inf, -np.inf, 1e-40, 1.00390625,
+               1.01171875, -0.0, 3.4028235e38, 5.999, 1e-3, np.nan]  # fmt: skip
+    return np.array(numbers, np.float32)
+
+
 EXACT: dict[str, tuple[FuncOp, list[Array]]] = {
     "arithmetic": (arithmetic(1), [floats(32), floats(32)]),
     "arithmetic by 8": (arithmetic(8), [floats(32), floats(32)]),
     "integers": (integers(1), pair_of_integers()),
     "integers by 4": (integers(4), pair_of_integers()),
+    "conversions": (conversions(1), [edges_of_rounding()]),
+    "conversions by 4": (conversions(4), [edges_of_rounding()]),
     "matmul": (matmul(), [floats(5, 9), floats(9, 7)]),
     "carried": (carried(), []),
     "vectors": (lanes_of_vectors(), [floats(32)]),
@@ -244,7 +271,9 @@ def test_the_text_is_cpp_too(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["aarch64", "armv7", *BOARDS])
-@pytest.mark.parametrize("case", ["arithmetic", "integers", "matmul", "carried", "vectors"])
+@pytest.mark.parametrize(
+    "case", ["arithmetic", "integers", "conversions", "matmul", "carried", "vectors"]
+)
 def test_other_machines_are_the_jit(name: str, case: str, tmp_path: Path) -> None:
     target = get_target(name)
     need_tools(target)

@@ -1,7 +1,7 @@
 """Reports to draw: a small one, and one of ten thousand calls."""
 
 from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint
-from niwaki.memory import live_bytes, readable
+from niwaki.memory import readable
 from niwaki.tools.report.contents import CallRow, EntryReport, Report
 from niwaki.tools.report.savings import Saving
 
@@ -46,6 +46,6 @@ def report(*entries: EntryPoint, title: str = "digits") -> Report:
 def _entry_report(of: EntryPoint) -> EntryReport:
     calls = tuple(
         CallRow(c.kernel, c.op, readable(c.location), c.flops, 30, 20, live)
-        for c, live in zip(of.calls, live_bytes(of), strict=True)
+        for c, live in zip(of.calls, of.live_bytes, strict=True)
     )
     return EntryReport(of, calls, (Saving("masks as bits", 400, 160, "planned again"),))

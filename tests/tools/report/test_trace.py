@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from niwaki.memory import live_bytes
 from niwaki.tools.report.trace import trace_json
 from tests.tools.report import cases
 
@@ -42,7 +41,7 @@ def test_slices_follow_each_other_and_counters_are_the_bytes_alive(calls: int) -
     assert [e["ts"] for e in slices] == [0, *ends[:-1]]
     counters = [e for e in found if e["ph"] == "C"]
     assert [e["ts"] for e in counters] == [0, *ends]
-    assert [e["args"]["bytes alive"] for e in counters] == [*live_bytes(entry), 0]
+    assert [e["args"]["bytes alive"] for e in counters] == [*entry.live_bytes, 0]
     for key in ("buffers that begin", "buffers that end"):
         assert sum(len(e["args"][key]) for e in slices) == len(entry.buffers)
 
