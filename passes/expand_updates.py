@@ -16,6 +16,10 @@ from niwaki.passes.functions import functions
 from niwaki.passes.quantized_updates import ROUNDINGS, Parameter, Rounding
 
 
+EXPANDED = (train.SgdOp, train.AdamOp, train.ClipByNormOp)
+"""What the pass replaces."""
+
+
 @dataclass(frozen=True)
 class ExpandUpdatesPass(ModulePass):
     """train.sgd, train.adam and train.clip_by_norm become `nn` operations and train.assign.

@@ -11,11 +11,12 @@ from niwaki.backends.kernels import scalar
 from niwaki.backends.kernels.select import ALONE, FUSING
 from niwaki.frontends import aten, onnx_ops
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.nn import composite, contraction, elementwise, fused, pooling, shape
+from niwaki.ir.dialects.nn import composite, contraction, elementwise, fused, pooling, quantized, shape
 from niwaki.passes.decompose import DECOMPOSITIONS
 from niwaki.passes.dependences import ANCHORS
-from niwaki.passes.expand_updates import EXPANSIONS
+from niwaki.passes.expand_updates import EXPANDED
 from niwaki.passes.gradients import NOT_DIFFERENTIABLE, RULES
+from niwaki.passes.lower_quantized import LOWERINGS
 
 FAMILIES: Mapping[str, tuple[ModuleType, Sequence[type[Operation]]]] = {
     "Elementwise": (elementwise, elementwise.OPS),
@@ -23,6 +24,7 @@ FAMILIES: Mapping[str, tuple[ModuleType, Sequence[type[Operation]]]] = {
     "Pooling": (pooling, pooling.OPS),
     "Shape and reduction": (shape, shape.OPS),
     "Composite": (composite, composite.OPS),
+    "Quantised": (quantized, quantized.OPS),
     "Fused": (fused, fused.OPS),
     "Training": (train, list(train.TRAIN.operations)),
 }
@@ -41,6 +43,18 @@ ORIGINS: Mapping[type[Operation], str] = {
     nn.CountCorrectOp: "`build-training`",
     nn.BatchNormTrainOp: "`build-training`",
     nn.RandomMaskOp: "`build-training`",
+    nn.QuantizeOp: "quantised networks",
+    nn.DequantizeOp: "quantised networks",
+    nn.QuantizedConv2dOp: "quantised networks",
+    nn.QuantizedAddOp: "quantised networks",
+    nn.QuantizedMeanOp: "quantised networks",
+    nn.CodesOp: "`autodiff`, `expand-updates`",
+    nn.FromCodesOp: "`lower-quantized`",
+    nn.ScalesOp: "`autodiff`, `expand-updates`",
+    nn.IntegerConv2dOp: "`lower-quantized`",
+    nn.RescaleOp: "`lower-quantized`",
+    nn.RoundOp: "`expand-updates`",
+    nn.RandomUniformOp: "`expand-updates`",
     nn.FusedOp: "`fuse`",
     nn.YieldOp: "`fuse`",
     train.ParameterOp: "every weight of a file",
@@ -64,6 +78,8 @@ _TRAIN_GRADIENTS: Mapping[type[Operation], str] = {
 _MEMORY: Mapping[type[Operation], str] = {
     nn.ConstantOp: "memory",
     nn.ReshapeOp: "view",
+    nn.CodesOp: "view",
+    nn.FromCodesOp: "view",
     nn.FusedOp: "one kernel",
     nn.YieldOp: "part of `nn.fused`",
     train.ParameterOp: "memory",
@@ -122,9 +138,11 @@ def _kernel(op: type[Operation]) -> str:
         return _MEMORY[op]
     if op in DECOMPOSITIONS:
         return "`decompose`"
-    if op in EXPANSIONS:
+    if op in EXPANDED:
         return "`expand-updates`"
-    if op in scalar.RULES:
+    if op in LOWERINGS:
+        return "`lower-quantized`"
+    if op in scalar.RULES or op is nn.RandomUniformOp:
         return "elementwise"
     if op in FUSING and issubclass(op, ANCHORS):
         return "anchor"

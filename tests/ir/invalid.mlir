@@ -66,14 +66,6 @@ func.func @f(%x: tensor<2x3xf32>) {
 // -----
 
 func.func @f(%x: tensor<2x3xf32>) {
-  // CHECK: the operand must be of integers (or bf16, widened to f32, or f32 to f64)
-  %y = nn.cast %x {to = f32} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  func.return
-}
-
-// -----
-
-func.func @f(%x: tensor<2x3xf32>) {
   // CHECK: 'to' must be bf16 or i8
   %y = nn.narrow %x {to = f16} : (tensor<2x3xf32>) -> tensor<2x3xf16>
   func.return
@@ -650,6 +642,102 @@ func.func @f(%x: tensor<2x3xf32>) {
   %w = train.parameter "w" {sha256 = "00"} : tensor<2x3xf32>
   train.assign %w, %x : tensor<2x3xf32>, tensor<2x3xf32>
   %y = nn.relu %w : (tensor<2x3xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2xf32>) {
+  // CHECK: expected a quantised element type, got f32
+  %y = nn.codes %x : (tensor<2xf32>) -> tensor<2xi8>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2xi32>) {
+  // CHECK: the operand must be f32, got tensor<2xi32>
+  %y, %z = nn.quantize %x {to = !nn.quantized<i8, 0.5>} : (tensor<2xi32>) -> (tensor<2x!nn.quantized<i8, 0.5>>, tensor<2xi1>)
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2xi32>) {
+  // CHECK: codes of tensor<2x!nn.quantized<i8, 0.5>> must be i8
+  %y = nn.from_codes %x {to = !nn.quantized<i8, 0.5>} : (tensor<2xi32>) -> tensor<2x!nn.quantized<i8, 0.5>>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<3xi8>) {
+  // CHECK: 2 scales along axis 0 do not fit the shape
+  %y = nn.from_codes %x {to = !nn.quantized<i8, [0.5, 1.0], axis 0>} : (tensor<3xi8>) -> tensor<3x!nn.quantized<i8, [0.5, 1.0], axis 0>>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<1x2x2x2x!nn.quantized<i8, 0.5>>, %w: tensor<2x1x1x2x!nn.quantized<i8, 0.5>>, %b: tensor<1x2x2x2x!nn.quantized<i8, 0.5>>) {
+  // CHECK: the bias is
+  %y, %z = nn.quantized_conv2d %x, %w, %b {strides = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>, dilation = array<i64: 1, 1>, groups = 1 : i64, to = !nn.quantized<i8, 0.5>} : (tensor<1x2x2x2x!nn.quantized<i8, 0.5>>, tensor<2x1x1x2x!nn.quantized<i8, 0.5>>, tensor<1x2x2x2x!nn.quantized<i8, 0.5>>) -> (tensor<1x2x2x2x!nn.quantized<i8, 0.5>>, tensor<1x2x2x2xi1>)
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<1x2x2x2x!nn.quantized<i8, 0.5>>, %w: tensor<2x1x1x2x!nn.quantized<i8, 0.5>>, %b: tensor<3x!nn.quantized<i32, 0.25>>) {
+  // CHECK: does not fit
+  %y, %z = nn.quantized_conv2d %x, %w, %b {strides = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>, dilation = array<i64: 1, 1>, groups = 1 : i64, to = !nn.quantized<i8, 0.5>} : (tensor<1x2x2x2x!nn.quantized<i8, 0.5>>, tensor<2x1x1x2x!nn.quantized<i8, 0.5>>, tensor<3x!nn.quantized<i32, 0.25>>) -> (tensor<1x2x2x2x!nn.quantized<i8, 0.5>>, tensor<1x2x2x2xi1>)
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x!nn.quantized<i32, 0.25>>) {
+  // CHECK: the operand must have i8 codes
+  %y = nn.quantized_mean %x {axes = array<i64: 0>} : (tensor<2x!nn.quantized<i32, 0.25>>) -> tensor<1x!nn.quantized<i32, 0.25>>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<1x2x2x2x!nn.quantized<i8, 0.5>>) {
+  // CHECK: no axes
+  %y = nn.quantized_mean %x {axes = array<i64: 4>} : (tensor<1x2x2x2x!nn.quantized<i8, 0.5>>) -> tensor<1x2x2x2x!nn.quantized<i8, 0.5>>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2xi8>, %y: tensor<2xi32>) {
+  // CHECK: operands must be i32
+  %z = nn.rescale %x, %y {shift = 33 : i64, zero_point = 0 : i64} : (tensor<2xi8>, tensor<2xi32>) -> tensor<2xi32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2xi32>, %y: tensor<2xi32>) {
+  // CHECK: 'shift' must be in
+  %z = nn.rescale %x, %y {shift = 63 : i64, zero_point = 0 : i64} : (tensor<2xi32>, tensor<2xi32>) -> tensor<2xi32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2xf32>, %n: tensor<2xi32>) {
+  // CHECK: the counter must be one i32
+  %z = nn.random_uniform %x, %n {seed = 1 : i64} : (tensor<2xf32>, tensor<2xi32>) -> tensor<2xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2xf32>) {
+  // CHECK: there is no conversion to i1
+  %z = nn.cast %x {to = i1} : (tensor<2xf32>) -> tensor<2xi1>
   func.return
 }
 

@@ -214,6 +214,38 @@ func.func @updates(%g: tensor<2x3xf32>, %lr: tensor<f32>) {
   func.return
 }
 
+// CHECK: func.func @quantized
+func.func @quantized(%x : tensor<1x4x4x2xf32>, %w : tensor<2x3x3x2xi8>, %b : tensor<2xi32>, %n : tensor<i32>) {
+  // CHECK: %q, %q_1 = nn.quantize %x {to = !nn.quantized<i8, 0.5, zero -3>} : (tensor<1x4x4x2xf32>) -> (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2xi1>)
+  %q, %q_1 = nn.quantize %x {to = !nn.quantized<i8, 0.5, zero -3>} : (tensor<1x4x4x2xf32>) -> (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2xi1>)
+  // CHECK: %dequantize = nn.dequantize %q : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> tensor<1x4x4x2xf32>
+  %dequantize = nn.dequantize %q : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> tensor<1x4x4x2xf32>
+  // CHECK: %codes = nn.codes %q : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> tensor<1x4x4x2xi8>
+  %codes = nn.codes %q : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> tensor<1x4x4x2xi8>
+  // CHECK: %f = nn.from_codes %w {to = !nn.quantized<i8, [0.5, 2.0], axis 0>} : (tensor<2x3x3x2xi8>) -> tensor<2x3x3x2x!nn.quantized<i8, [0.5, 2.0], axis 0>>
+  %f = nn.from_codes %w {to = !nn.quantized<i8, [0.5, 2.0], axis 0>} : (tensor<2x3x3x2xi8>) -> tensor<2x3x3x2x!nn.quantized<i8, [0.5, 2.0], axis 0>>
+  // CHECK: %o = nn.from_codes %b {to = !nn.quantized<i32, [0.25, 1.0], axis 0>} : (tensor<2xi32>) -> tensor<2x!nn.quantized<i32, [0.25, 1.0], axis 0>>
+  %o = nn.from_codes %b {to = !nn.quantized<i32, [0.25, 1.0], axis 0>} : (tensor<2xi32>) -> tensor<2x!nn.quantized<i32, [0.25, 1.0], axis 0>>
+  // CHECK: %scales = nn.scales %f : (tensor<2x3x3x2x!nn.quantized<i8, [0.5, 2.0], axis 0>>) -> tensor<2xf32>
+  %scales = nn.scales %f : (tensor<2x3x3x2x!nn.quantized<i8, [0.5, 2.0], axis 0>>) -> tensor<2xf32>
+  // CHECK: %y, %y_1 = nn.quantized_conv2d %q, %f, %o {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, to = !nn.quantized<i8, 0.5, zero -3>} : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<2x3x3x2x!nn.quantized<i8, [0.5, 2.0], axis 0>>, tensor<2x!nn.quantized<i32, [0.25, 1.0], axis 0>>) -> (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2xi1>)
+  %y, %y_1 = nn.quantized_conv2d %q, %f, %o {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, to = !nn.quantized<i8, 0.5, zero -3>} : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<2x3x3x2x!nn.quantized<i8, [0.5, 2.0], axis 0>>, tensor<2x!nn.quantized<i32, [0.25, 1.0], axis 0>>) -> (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2xi1>)
+  // CHECK: %a, %a_1 = nn.quantized_add %y, %q {to = !nn.quantized<i8, 0.5, zero -3>} : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2xi1>)
+  %a, %a_1 = nn.quantized_add %y, %q {to = !nn.quantized<i8, 0.5, zero -3>} : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>, tensor<1x4x4x2xi1>)
+  // CHECK: %mean = nn.quantized_mean %a {axes = array<i64: 1, 2>} : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> tensor<1x1x1x2x!nn.quantized<i8, 0.5, zero -3>>
+  %mean = nn.quantized_mean %a {axes = array<i64: 1, 2>} : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> tensor<1x1x1x2x!nn.quantized<i8, 0.5, zero -3>>
+  // CHECK: %sums = nn.integer_conv2d %codes, %w {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, zero_point = -3 : i64} : (tensor<1x4x4x2xi8>, tensor<2x3x3x2xi8>) -> tensor<1x4x4x2xi32>
+  %sums = nn.integer_conv2d %codes, %w {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, zero_point = -3 : i64} : (tensor<1x4x4x2xi8>, tensor<2x3x3x2xi8>) -> tensor<1x4x4x2xi32>
+  // CHECK: %rescale = nn.rescale %sums, %b {shift = 33 : i64, zero_point = 4 : i64} : (tensor<1x4x4x2xi32>, tensor<2xi32>) -> tensor<1x4x4x2xi32>
+  %rescale = nn.rescale %sums, %b {shift = 33 : i64, zero_point = 4 : i64} : (tensor<1x4x4x2xi32>, tensor<2xi32>) -> tensor<1x4x4x2xi32>
+  // CHECK: %round = nn.round %x : (tensor<1x4x4x2xf32>) -> tensor<1x4x4x2xf32>
+  %round = nn.round %x : (tensor<1x4x4x2xf32>) -> tensor<1x4x4x2xf32>
+  // CHECK: %uniform = nn.random_uniform %x, %n {seed = 7 : i64} : (tensor<1x4x4x2xf32>, tensor<i32>) -> tensor<1x4x4x2xf32>
+  %uniform = nn.random_uniform %x, %n {seed = 7 : i64} : (tensor<1x4x4x2xf32>, tensor<i32>) -> tensor<1x4x4x2xf32>
+  // CHECK: func.return
+  func.return
+}
+
 // CHECK: plan.program "train_step" arena 128 : i64 bound 64 : i64 {
 plan.program "train_step" arena 128 : i64 bound 64 : i64 {
   // CHECK: %input = plan.view "input" {offset = 0 : i64, index = 0 : i64} : memref<2x3xf32>

@@ -17,9 +17,10 @@ func.func @sgd(%g: tensor<2x3xf32>, %lr: tensor<f32>) {
 // CHECK-NEXT: %[[V:.*]] = nn.add %[[OLD]], %[[D]]
 // CHECK:      %[[AHEAD:.*]] = nn.mul %[[V]], %{{.*}}
 // CHECK-NEXT: %[[STEP:.*]] = nn.add %[[D]], %[[AHEAD]]
-// CHECK-NEXT: %[[MOVE:.*]] = nn.mul %[[STEP]], %lr
-// CHECK-NEXT: %[[NEW:.*]] = nn.sub %[[BOX]], %[[MOVE]]
 // CHECK-NEXT: train.assign %v, %[[V]]
+// CHECK-NEXT: %[[MOVE:.*]] = nn.mul %[[STEP]], %lr
+// CHECK-NEXT: %[[SAME:.*]] = nn.slice %p {starts = array<i64: 0, 0>, sizes = array<i64: 2, 3>, steps = array<i64: 1, 1>}
+// CHECK-NEXT: %[[NEW:.*]] = nn.sub %[[SAME]], %[[MOVE]]
 // CHECK-NEXT: train.assign %p, %[[NEW]] : tensor<2x4xf32>, tensor<2x3xf32>
 // CHECK-NEXT: func.return
 
