@@ -61,6 +61,9 @@ class AdamW(Adam):
 
 Optimizer: TypeAlias = SGD | Adam
 
+ORDERS = ("leading", "magnitude")
+"""How `Scheme.order` chooses channels."""
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -80,10 +83,14 @@ class Scheme:
     """Whether the head's weight is updated in full, whatever `weights` says."""
     layers: int | None = None
     """Only the last this many layers are touched at all; None: all."""
+    order: str = "leading"
+    """Which channels a ratio chooses: the "leading" ones of the model, or those of largest
+    "magnitude" (Lin et al. 2022), which then come first in memory."""
 
     def __post_init__(self) -> None:
         for layer, ratio in (self.weights or {}).items():
             _check(0 <= ratio <= 1, f"ratio of layer {layer} must be in [0, 1], got {ratio}")
+        _check(self.order in ORDERS, f"order must be one of {', '.join(ORDERS)}, got {self.order}")
         for name in ("biases", "layers"):
             value = getattr(self, name)
             _check(value is None or value >= 0, f"{name} must be >= 0, got {value}")
@@ -136,12 +143,12 @@ class Scheme:
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """From a file with the keys `biases`, `head`, `layers` and the table `[weights]`."""
+        """From a file: keys `biases`, `head`, `layers`, `order`, and a table `[weights]`."""
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"cannot read the scheme {path}: {error}") from None
-        known = {"weights", "biases", "head", "layers"}
+        known = {"weights", "biases", "head", "layers", "order"}
         _check(
             set(table) <= known,
             f"{path}: unknown key(s) {', '.join(sorted(set(table) - known))}; "
@@ -158,10 +165,11 @@ class Scheme:
             ),
             f"{path}: [weights] must map layers to ratios",
         )
-        for key, kind in (("biases", int), ("layers", int), ("head", bool)):
+        kinds = (("biases", int), ("layers", int), ("head", bool), ("order", str))
+        for key, kind in kinds:
             value = table.get(key)
             _check(value is None or type(value) is kind, f"{path}: '{key}' must be {kind.__name__}")
-        return cls(weights, table.get("biases"), table.get("head", True), table.get("layers"))
+        return cls(weights, **{key: table[key] for key, _ in kinds if key in table})
 
 
 @dataclass(frozen=True)
@@ -178,3 +186,6 @@ class TrainingOptions:
     """Quantization-aware scaling of those updates."""
     seed: int = 0
     """Of stochastic rounding."""
+    backward: str = "integer"
+    """How the gradients of quantised layers are summed up: integer (exactly, alike on every
+    machine) or float."""

@@ -14,7 +14,7 @@ from niwaki.ir.dialects.tensor_op import get_ints
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
 from niwaki.memory import Savings
-from niwaki.parameters import Permutations
+from niwaki.parameters import Layout, Layouts
 from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import Techniques, compile_program
 from niwaki.passes.planner import Planner, StepPlan
@@ -32,6 +32,9 @@ def compile(
     batch_norm: str = "as_is",
     instrument: PassRunner | None = None,
     stash: str | None = None,
+    rounding: str = "stochastic",
+    quantization_aware_scaling: bool = True,
+    seed: int = 0,
 ) -> TrainingStep:
     """Compiles forward, loss, backward and update of a program into one training step.
 
@@ -47,6 +50,10 @@ def compile(
     techniques).
     `stash`: "bf16" or "i8", to which activations kept for the backward pass are rounded: less
     memory, slightly other gradients (None: they stay exact).
+    `rounding`: how updates of quantised parameters become whole codes: "stochastic", with noise
+    of `seed`; "error_feedback", which keeps an i8 residual for each updated parameter; "nearest".
+    `quantization_aware_scaling`: those parameters move as the real numbers that they stand for
+    would ("On-Device Training Under 256KB Memory", section 3.1); without, the codes are trained.
 
     Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
     exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
@@ -58,6 +65,9 @@ def compile(
         loss,
         SGD(lr=0.01) if optimizer is None else optimizer,
         update if isinstance(update, Scheme) else Scheme.parse(update),
+        rounding,
+        quantization_aware_scaling,
+        seed,
     )
     machine = get_target(target)
     timing = Timing()
@@ -75,7 +85,7 @@ def compile(
         target=machine,
         lr=options.optimizer.lr,
         description=_describe(options),
-        permutations=_permutations(program),
+        layouts=_layouts(program, plan.program.program),
         session=session,
         lower_portable=partial(
             compile_program,
@@ -104,14 +114,21 @@ def _fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Saving
     return fit(planner, limit)
 
 
-def _permutations(program: Program) -> Permutations:
-    found: dict[str, tuple[int, ...] | None] = {}
+def _layouts(program: Program, planned: Program) -> Layouts:
+    """Of the parameters of `program`; the plan may have some channels in another order."""
+    orders = {
+        op.key: op.channel_orders
+        for op in planned.module.walk()
+        if isinstance(op, train.ParameterOp)
+    }
+    found: dict[str, Layout] = {}
     for op in program.module.walk():
         if isinstance(op, train.ParameterOp):
             stored_as_is = op.source_permutation is None
-            found[op.key] = (
+            permutation = (
                 None if stored_as_is else tuple(get_ints(op.properties, "source_permutation"))
             )
+            found[op.key] = Layout(permutation, orders.get(op.key, ()))
     return found
 
 

@@ -16,7 +16,7 @@ from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.weights import Array
 from niwaki.memory import Memory, Savings
-from niwaki.parameters import Parameters, Permutations
+from niwaki.parameters import Layouts, Parameters
 
 
 class TrainingStep:
@@ -32,7 +32,7 @@ class TrainingStep:
         target: Target,
         lr: float,
         description: str,
-        permutations: Permutations,
+        layouts: Layouts,
         session: Session | None,
         lower_portable: Callable[[], Lowered],
         compile_seconds: Mapping[str, float],
@@ -46,7 +46,7 @@ class TrainingStep:
         """Wall-clock seconds of each phase of compilation."""
         self.lr = lr
         self._description = description
-        self._permutations = permutations
+        self._layouts = layouts
         self._runs_here = session
         self._lower_portable = lower_portable
 
@@ -111,9 +111,9 @@ class TrainingStep:
         live = {
             entry.name: storage_view(space, entry)
             for entry, space in entries
-            if entry.name in self._permutations
+            if entry.name in self._layouts
         }
-        return Parameters(live, self._permutations)
+        return Parameters(live, self._layouts)
 
     def save(self, path: str | Path) -> None:
         """Writes everything that steps change (parameters in the user's layout, optimizer state,
@@ -160,7 +160,7 @@ class TrainingStep:
     def _changing(self) -> Parameters:
         session = self._session
         live = {e.name: storage_view(session.state, e) for e in self.lowered.state}
-        return Parameters(live, self._permutations)
+        return Parameters(live, self._layouts)
 
     @property
     def _session(self) -> Session:

@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from niwaki.backends.targets import Target
-from niwaki.ir.context import NiwakiContext
+from niwaki.ir.context import NiwakiContext, weights_of
 from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
@@ -24,10 +24,12 @@ from niwaki.passes.fold_batch_norm import FoldBatchNormPass
 from niwaki.passes.functions import find_function
 from niwaki.passes.fuse import FusePass
 from niwaki.passes.instrument import PassRunner
+from niwaki.passes.integer_backward import BACKWARDS, IntegerBackwardPass
 from niwaki.passes.lower_quantized import LowerQuantizedPass
 from niwaki.passes.lower_to_plan import lower
 from niwaki.passes.micro_batch import MicroBatchPass
 from niwaki.passes.narrow_stash import NarrowStashPass
+from niwaki.passes.order_channels import OrderChannelsPass, order_channels
 from niwaki.passes.recompute import RecomputePass, recompute
 from niwaki.passes.schedule import SchedulePass, schedule
 from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
@@ -91,6 +93,8 @@ def training_pipeline(
     """
     if batch_norm not in BATCH_NORMS:
         raise UsageError(f"unknown batch_norm '{batch_norm}': use {' or '.join(BATCH_NORMS)}")
+    if options.backward not in BACKWARDS:
+        raise UsageError(f"unknown backward '{options.backward}': use {' or '.join(BACKWARDS)}")
     set_batch = () if batch is None else (SetBatchPass(batch),)
     fold = (FoldBatchNormPass(),) if batch_norm == "fold" else ()
     techniques = Techniques() if techniques is None else techniques
@@ -100,6 +104,7 @@ def training_pipeline(
         *set_batch,
         CanonicalizePass(),
         *fold,
+        *((_OrderFor(options.scheme),) if options.scheme.order == "magnitude" else ()),
         BuildTrainingPass(options.loss),
         *((SplitBatchPass(techniques.micro_batches),) if split else ()),
         _SelectScheme(options.scheme),
@@ -108,6 +113,7 @@ def training_pipeline(
         *((MicroBatchPass(techniques.micro_batches),) if split else ()),
         ExpandUpdatesPass(options.rounding, options.scaling, options.seed),
         LowerQuantizedPass(),
+        *((IntegerBackwardPass(),) if options.backward == "integer" else ()),
         DecomposePass(),
         CanonicalizePass(),
         ConstantFoldPass(),
@@ -137,6 +143,20 @@ def _autodiff(optimizer: Optimizer) -> AutodiffPass:
         weight_decay=optimizer.weight_decay,
         clip_norm=optimizer.clip_norm,
     )
+
+
+@dataclass(frozen=True)
+class _OrderFor(ModulePass):
+    """`order-channels` for a scheme that need not have a textual form."""
+
+    name = OrderChannelsPass.name
+    scheme: Scheme
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        order_channels(op, weights_of(ctx), self.scheme)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)

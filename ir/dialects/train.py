@@ -7,6 +7,7 @@ Values are those at the start of the step: `train.parameter` and `train.state` r
 from abc import ABC
 
 from xdsl.dialects.builtin import (
+    ArrayAttr,
     BoolAttr,
     DenseArrayBase,
     FloatAttr,
@@ -60,7 +61,8 @@ class ParameterOp(Storage):
     stored array is the model file's, transposed by it (`numpy.transpose(file_array,
     source_permutation)`). `fixed`: no scheme updates it, because it is a buffer of the model or
     was exported without a gradient (running statistics are fixed too: only their batch norm moves
-    them).
+    them). `orders`: for each dimension, which index of the (transposed) model file's array is
+    stored at each place; empty where nothing moved.
     """
 
     name = "train.parameter"
@@ -68,6 +70,7 @@ class ParameterOp(Storage):
     update = opt_prop_def(DenseArrayBase)
     source_permutation = opt_prop_def(DenseArrayBase)
     fixed = opt_prop_def(UnitAttr)
+    orders = opt_prop_def(ArrayAttr[DenseArrayBase])
     assembly_format = "$name attr-dict `:` type($value)"
 
     @property
@@ -75,8 +78,30 @@ class ParameterOp(Storage):
         """The sizes of the updated leading box, None where frozen."""
         return None if self.update is None else get_ints(self.properties, "update")
 
+    @property
+    def channel_orders(self) -> tuple[tuple[int, ...], ...]:
+        """`orders` as numbers; () where no dimension was reordered."""
+        if self.orders is None:
+            return ()
+        orders: list[tuple[int, ...]] = []
+        for order in self.orders:
+            values = order.get_values()  # pyright: ignore[reportAttributeAccessIssue]
+            orders.append(tuple(int(i) for i in values))
+        return tuple(orders)
+
     def verify_(self) -> None:
         box, shape = self.update_box, shape_of(self.value)
+        orders = self.channel_orders
+        require(
+            not orders
+            or (
+                len(orders) == len(shape)
+                and all(
+                    not o or sorted(o) == list(range(s)) for o, s in zip(orders, shape, strict=True)
+                )
+            ),
+            "'orders' must permute dimensions",
+        )
         if box is not None:
             require(
                 len(box) == len(shape) and all(0 < b <= s for b, s in zip(box, shape, strict=True)),
