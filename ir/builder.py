@@ -389,6 +389,39 @@ class Builder:
         """The mean; the axes stay with size 1."""
         return self.one(nn.QuantizedMeanOp.make(x, axes=sorted(axes)))
 
+    def integer_conv2d_dx(
+        self, dy: Value, w: Value, window: nn.Window, input_size: Sequence[int]
+    ) -> Value:
+        """Cotangent of the input of a convolution with `window`, of whole numbers."""
+        return self.one(
+            nn.IntegerConv2dDxOp.make(
+                dy,
+                w,
+                strides=window.strides,
+                padding=window.padding,
+                dilation=window.dilation,
+                groups=window.groups,
+                input_size=input_size,
+            )
+        )
+
+    def integer_conv2d_dw(
+        self, x: Value, dy: Value, window: nn.Window, kernel_size: Sequence[int], zero_point: int
+    ) -> Value:
+        """Cotangent of the filter of a convolution with `window`, of whole numbers."""
+        return self.one(
+            nn.IntegerConv2dDwOp.make(
+                x,
+                dy,
+                strides=window.strides,
+                padding=window.padding,
+                dilation=window.dilation,
+                groups=window.groups,
+                kernel_size=kernel_size,
+                zero_point=zero_point,
+            )
+        )
+
     def rescale(self, x: Value, multiplier: Value, shift: int, zero_point: int = 0) -> Value:
         """x * multiplier / 2^shift, rounded, + zero point."""
         return self.one(nn.RescaleOp.make(x, multiplier, shift=shift, zero_point=zero_point))

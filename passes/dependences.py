@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from xdsl.dialects.builtin import f16
+from xdsl.dialects.builtin import f16, i16
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from niwaki.ir.dialects import nn, train
@@ -13,6 +13,8 @@ from niwaki.ir.effects import storage_read
 ANCHORS = (
     nn.Conv2dOp,
     nn.IntegerConv2dOp,
+    nn.IntegerConv2dDxOp,
+    nn.IntegerConv2dDwOp,
     nn.Conv2dDxOp,
     nn.Conv2dDwOp,
     nn.MatmulOp,
@@ -22,9 +24,10 @@ ANCHORS = (
 
 
 def is_fusable_elementwise(op: Operation) -> bool:
-    """Whether `op` is an elementwise operation on f32, what stands for it, f16 and masks."""
+    """Whether `op` is elementwise on floats, what stands for them, integers and masks."""
     return isinstance(op, nn.Elementwise) and all(
-        type_of(v).element_type in (f32, f16, i32, i1, *NARROW) for v in (*op.operands, *op.results)
+        type_of(v).element_type in (f32, f16, i16, i32, i1, *NARROW)
+        for v in (*op.operands, *op.results)
     )
 
 

@@ -15,7 +15,15 @@ from niwaki.passes.functions import functions
 from niwaki.passes.fusion_groups import fusion_groups
 from niwaki.passes.update_order import order_updates
 
-_PRODUCTS = (nn.Conv2dOp, nn.Conv2dDxOp, nn.Conv2dDwOp, nn.MatmulOp)
+_PRODUCTS = (
+    nn.Conv2dOp,
+    nn.Conv2dDxOp,
+    nn.Conv2dDwOp,
+    nn.IntegerConv2dOp,
+    nn.IntegerConv2dDxOp,
+    nn.IntegerConv2dDwOp,
+    nn.MatmulOp,
+)
 _Input: TypeAlias = tuple[SSAValue, bool]
 """A value, and whether a product reads it.
 

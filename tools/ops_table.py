@@ -11,7 +11,15 @@ from niwaki.backends.kernels import scalar
 from niwaki.backends.kernels.select import ALONE, FUSING
 from niwaki.frontends import aten, onnx_ops
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.nn import composite, contraction, elementwise, fused, pooling, quantized, shape
+from niwaki.ir.dialects.nn import (
+    composite,
+    contraction,
+    elementwise,
+    fused,
+    pooling,
+    quantized,
+    shape,
+)
 from niwaki.passes.decompose import DECOMPOSITIONS
 from niwaki.passes.dependences import ANCHORS
 from niwaki.passes.expand_updates import EXPANDED
@@ -52,6 +60,8 @@ ORIGINS: Mapping[type[Operation], str] = {
     nn.FromCodesOp: "`lower-quantized`",
     nn.ScalesOp: "`autodiff`, `expand-updates`",
     nn.IntegerConv2dOp: "`lower-quantized`",
+    nn.IntegerConv2dDxOp: "`integer-backward`",
+    nn.IntegerConv2dDwOp: "`integer-backward`",
     nn.RescaleOp: "`lower-quantized`",
     nn.RoundOp: "`expand-updates`",
     nn.RandomUniformOp: "`expand-updates`",

@@ -15,7 +15,7 @@ from niwaki.backends.kernels import (
     packed_depthwise,
 )
 from niwaki.backends.kernels.builder import Index, Value
-from niwaki.backends.kernels.gather import Gathering
+from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.operands import Contraction
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.product import (
@@ -43,7 +43,7 @@ def select_contraction(
     contraction = Contraction(op, tuple(operands), tuple(results), target)
     if isinstance(anchor, nn.MatmulOp):
         return _matmul(anchor, contraction)
-    if isinstance(anchor, nn.Conv2dDwOp):
+    if isinstance(anchor, FilterCotangent):
         x = shape_of(anchor.x)
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
             return depthwise.select_filter_gradient(anchor, contraction)

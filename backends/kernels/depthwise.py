@@ -9,6 +9,7 @@ from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import (
     FORWARD,
+    FilterCotangent,
     Gather,
     Gathering,
     backward_gathers,
@@ -18,7 +19,6 @@ from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile, zeros
-from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
 
 _TILE = 4
@@ -164,7 +164,7 @@ class _Phase:
         return tile
 
 
-def select_filter_gradient(anchor: nn.Conv2dDwOp, contraction: Contraction) -> KernelSpec:
+def select_filter_gradient(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
     """The kernel of a depthwise convolution's filter cotangent."""
     window, x, dy = anchor.window, shape_of(anchor.x), shape_of(anchor.dy)
     kernel = shape_of(anchor.dw)[1:3]
@@ -230,7 +230,7 @@ def _filter_row(
             tile = accumulate(k, first, end, tile, at(range(j, j_end), source, goal))
         return tile
 
-    start = zeros(k, columns.count, [Block(0, lanes)])
+    start = zeros(k, columns.count, [Block(0, lanes)], refs.anchor[0].element)
     span = rows.first_position(k, i), rows.end_position(k, i)
     sums = accumulate(
         k,

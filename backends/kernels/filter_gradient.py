@@ -8,7 +8,12 @@ from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.gather import Gather, GatherShape, forward_gather
+from niwaki.backends.kernels.gather import (
+    FilterCotangent,
+    Gather,
+    GatherShape,
+    forward_gather,
+)
 from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import (
@@ -24,7 +29,6 @@ from niwaki.backends.kernels.tiles import (
     zeros,
 )
 from niwaki.backends.targets import Target
-from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
 
 
@@ -46,7 +50,7 @@ class _Shape(GatherShape):
         )
 
 
-def _shape(anchor: nn.Conv2dDwOp) -> _Shape:
+def _shape(anchor: FilterCotangent) -> _Shape:
     window, x, dy = anchor.window, shape_of(anchor.x), shape_of(anchor.dy)
     kernel = shape_of(anchor.dw)[1:3]
     gathers = [
@@ -72,7 +76,7 @@ def _vectorize_outputs(shape: _Shape, target: Target) -> bool:
     return over_outputs * shape.positions + stores < over_inputs * shape.positions
 
 
-def select(anchor: nn.Conv2dDwOp, contraction: Contraction) -> KernelSpec:
+def select(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
     """The kernel of an ordinary or grouped convolution's filter cotangent."""
     shape = _shape(anchor)
     taps = shape.rows.count * shape.columns.count
@@ -155,7 +159,7 @@ class _Kernel:
         """The tile, summed over all positions whose tap (i, j) lies inside."""
         k, shape = self.k, self.shape
         x, dy = self.refs.anchor
-        start = zeros(k, count, panel.blocks)
+        start = zeros(k, count, panel.blocks, x.element)
 
         def step(source: Index, goal: Index) -> Callable[[Index, Accumulators], Accumulators]:
             scalars, vectors = (x, dy) if self.swap else (dy, x)

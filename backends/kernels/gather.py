@@ -14,7 +14,9 @@ from niwaki.ir.dialects import nn
 
 FORWARD = (nn.Conv2dOp, nn.IntegerConv2dOp)
 """Convolutions that gather their input."""
-Gathering: TypeAlias = nn.Conv2dOp | nn.IntegerConv2dOp | nn.Conv2dDxOp
+Gathering: TypeAlias = nn.Conv2dOp | nn.IntegerConv2dOp | nn.Conv2dDxOp | nn.IntegerConv2dDxOp
+
+FilterCotangent: TypeAlias = nn.Conv2dDwOp | nn.IntegerConv2dDwOp
 
 
 @dataclass(frozen=True)

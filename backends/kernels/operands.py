@@ -6,7 +6,7 @@ from math import prod
 
 from xdsl.dialects.builtin import MemRefType, f32, i32
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Operation
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from niwaki.backends.kernels import narrow
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
@@ -14,7 +14,7 @@ from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec, is_contiguous
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import get_int
+from niwaki.ir.dialects.tensor_op import get_int, type_of
 
 
 def _same(kind: MemRefType) -> MemRefType:
@@ -54,6 +54,15 @@ class References:
     """The epilogue, which stores the results."""
     scratch: Operand | None
     """Flat scratch of the elements that are summed up, if there is any."""
+    bias: Value | None = None
+    """What sums start from, one number per output channel: the epilogue does not add it."""
+
+    def load_bias(self, k: KernelBuilder, channel: Index) -> Value:
+        """What the sums of an output channel start from, i32."""
+        if self.bias is None:
+            return k.constant(0, i32)
+        assert isinstance(self.bias.type, MemRefType)
+        return k.load(self.bias, [*[0] * (self.bias.type.get_num_dims() - 1), channel])
 
 
 @dataclass(frozen=True)
@@ -85,13 +94,20 @@ class Contraction:
         )
 
     def begin(
-        self, name: str, workspace: int, view: Callable[[MemRefType], MemRefType] = _same
+        self,
+        name: str,
+        workspace: int,
+        view: Callable[[MemRefType], MemRefType] = _same,
+        biased: bool = False,
     ) -> tuple[KernelBuilder, References]:
-        """Starts the kernel; `view` gives epilogue operands and results another shape."""
+        """Starts the kernel; `view` gives epilogue operands and results another shape.
+
+        `biased`: sums start from the bias of the references, where there is one.
+        """
         anchored = self.anchor_operands
         anchor = Group.of(self.op).anchor
-        integer = isinstance(anchor, nn.IntegerConv2dOp)
-        zero_points = [get_int(anchor.properties, "zero_point"), 0] if integer else [None, None]
+        zero_points = _zero_points(anchor)
+        integer = zero_points[0] is not None
         kinds = [
             flat(kind) if i in anchored else view(kind) for i, kind in enumerate(self.operands)
         ]
@@ -100,19 +116,52 @@ class Contraction:
             kinds.append(MemRefType(i32 if integer else f32, [workspace // 4]))
         k = KernelBuilder(name, kinds)
         count = len(self.operands)
+        group = Group.of(self.op)
+        addition = _bias_addition(group) if biased else None
         pointwise = Pointwise(
             self.op,
-            anchor,
+            anchor if addition is None else addition.op,
             k.args[:count],
             k.args[count : count + len(self.results)],
         )
+        bias = None if addition is None else k.args[group.inputs.index(addition.bias)]
         scratch = Operand(k.args[-1], 0 if integer else None) if workspace else None
         operands = zip((k.args[i] for i in anchored), zero_points, strict=True)
-        return k, References(tuple(Operand(*o) for o in operands), pointwise, scratch)
+        return k, References(tuple(Operand(*o) for o in operands), pointwise, scratch, bias)
 
     def spec(self, workspace: int, flops: int, build: Callable[[str], FuncOp]) -> KernelSpec:
         """The finished choice; `workspace` in bytes."""
         return KernelSpec(self.operands, self.results, workspace, self.in_place, flops, build)
+
+
+@dataclass(frozen=True)
+class _BiasAddition:
+    op: nn.AddOp
+    bias: SSAValue
+
+
+def _bias_addition(group: Group) -> _BiasAddition | None:
+    """The addition of one number per output channel, if nothing else reads the anchor's result."""
+    assert group.anchor is not None
+    (products,) = group.anchor.results
+    op = next((use.operation for use in products.uses), None)
+    if op not in group.ops or not isinstance(op, nn.AddOp) or not products.has_one_use():
+        return None
+    bias = op.b if op.a is products else op.a
+    *others, channels = type_of(bias).get_shape() or (0,)
+    whole = prod(others) == 1 and channels == type_of(products).get_shape()[-1]
+    return _BiasAddition(op, bias) if whole and bias in group.inputs else None
+
+
+def _zero_points(anchor: Operation | None) -> tuple[int, int] | tuple[None, None]:
+    """Of both operands; None where they are floating-point numbers."""
+    match anchor:
+        case nn.IntegerConv2dOp() | nn.IntegerConv2dDwOp():
+            return get_int(anchor.properties, "zero_point"), 0
+        case nn.IntegerConv2dDxOp():
+            return 0, 0
+        case _:
+            return None, None
 
 
 def flat(kind: MemRefType) -> MemRefType:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
-from xdsl.dialects.builtin import Float32Type, IntegerType, f32, i1, i32, i64
+from xdsl.dialects.builtin import Float32Type, IntegerType, f32, i1, i16, i32, i64
 from xdsl.ir import Attribute, Operation
 
 from niwaki.backends.kernels import narrow, vector_math
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.kernel import element_of
-from niwaki.ir.dialects.tensor_op import get_int
+from niwaki.ir.dialects.tensor_op import get_int, type_of
 
 Rule: TypeAlias = Callable[[KernelBuilder, Operation, Sequence[Value]], Value]
 """(builder, operation, operands) -> result; all operands have one number of lanes."""
@@ -135,6 +135,8 @@ def _cast(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     source, to = element_of(x.type), op.to
     if source == i1:
         return k.select(x, _like(k, x, 1, to), _like(k, x, 0, to))
+    if to == f32 and type_of(op.x).element_type == i16:
+        return k.cast(k.extend(x, i32), f32)
     if to == f32:
         return narrow.widen(k, x)
     if isinstance(source, Float32Type):

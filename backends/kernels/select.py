@@ -29,6 +29,8 @@ FUSING: Mapping[type[Operation], Generator] = MappingProxyType(
         nn.Conv2dOp: select_contraction,
         nn.Conv2dDxOp: select_contraction,
         nn.IntegerConv2dOp: select_contraction,
+        nn.IntegerConv2dDxOp: select_contraction,
+        nn.IntegerConv2dDwOp: select_contraction,
         nn.Conv2dDwOp: select_contraction,
         nn.MatmulOp: select_contraction,
         nn.ReduceSumOp: reduction,

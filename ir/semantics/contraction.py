@@ -1,5 +1,6 @@
 """What convolutions and matrix products compute: one batched matrix product per kernel tap."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from xdsl.ir import Operation
 
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import get_ints, shape_of, type_of
+from niwaki.ir.dialects.tensor_op import shape_of, type_of
 from niwaki.ir.semantics.narrow import widen
 from niwaki.ir.semantics.taps import cropped, padded, padded_zeros, taps
 
@@ -47,6 +48,26 @@ def convolve(x: Array, w: Array, window: nn.Window) -> Array:
     return y
 
 
+def input_cotangent(dy: Array, w: Array, window: nn.Window, shape: Sequence[int]) -> Array:
+    """The cotangent of a convolution's input of `shape`, in the dtype of `dy`."""
+    dx = padded_zeros(shape, window, dy.dtype)
+    cotangents = _by_group(dy, window.groups)
+    for i, j, seen in taps(dx, window, w.shape[1:3], dy.shape[1:3]):
+        products = cotangents @ _filter_by_group(w[:, i, j], window.groups)
+        seen += _from_groups(products, seen.shape)
+    return cropped(dx, window)
+
+
+def filter_cotangent(x: Array, dy: Array, window: nn.Window, shape: Sequence[int]) -> Array:
+    """The cotangent of a convolution's filter of `shape`, in the dtype of `x`."""
+    dw = np.empty(shape, x.dtype)
+    cotangents = _by_group(dy, window.groups).swapaxes(1, 2)
+    for i, j, seen in taps(padded(x, window), window, shape[1:3], dy.shape[1:3]):
+        products = cotangents @ _by_group(seen, window.groups)
+        dw[:, i, j] = products.reshape(dw.shape[0], dw.shape[3])
+    return dw
+
+
 @register_impls
 class ContractionFunctions(InterpreterFunctions):
     """Sums in the dtype of the operands, in f32 if they are narrow."""
@@ -59,28 +80,14 @@ class ContractionFunctions(InterpreterFunctions):
     def conv2d_dx(
         self, interpreter: Interpreter, op: nn.Conv2dDxOp, args: PythonValues
     ) -> PythonValues:
-        dy, w = args
-        window = op.window
-        dx = padded_zeros(shape_of(op.dx), window, dy.dtype)
-        cotangents = _by_group(dy, window.groups)
-        for i, j, seen in taps(dx, window, w.shape[1:3], dy.shape[1:3]):
-            products = cotangents @ _filter_by_group(w[:, i, j], window.groups)
-            seen += _from_groups(products, seen.shape)
-        return (cropped(dx, window),)
+        return (input_cotangent(args[0], args[1], op.window, shape_of(op.dx)),)
 
     @impl(nn.Conv2dDwOp)
     def conv2d_dw(
         self, interpreter: Interpreter, op: nn.Conv2dDwOp, args: PythonValues
     ) -> PythonValues:
         x, dy = _wide(op, args)
-        window = op.window
-        kernel = get_ints(op.properties, "kernel_size")
-        dw = np.empty(shape_of(op.dw), x.dtype)
-        cotangents = _by_group(dy, window.groups).swapaxes(1, 2)
-        for i, j, seen in taps(padded(x, window), window, kernel, dy.shape[1:3]):
-            products = cotangents @ _by_group(seen, window.groups)
-            dw[:, i, j] = products.reshape(dw.shape[0], dw.shape[3])
-        return (dw,)
+        return (filter_cotangent(x, dy, op.window, shape_of(op.dw)),)
 
     @impl(nn.MatmulOp)
     def matmul(self, interpreter: Interpreter, op: nn.MatmulOp, args: PythonValues) -> PythonValues:

@@ -17,7 +17,7 @@ from niwaki.ir.quantization import (
     sum_rescaling,
 )
 from niwaki.ir.semantics.composite import random_bits
-from niwaki.ir.semantics.contraction import convolve
+from niwaki.ir.semantics.contraction import convolve, filter_cotangent, input_cotangent
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,6 +36,11 @@ def _integer_conv2d(x: Array, zero_point: int, w: Array, window: nn.Window) -> A
     """Exact in float64, whose matrix products are fast: sums stay far below 2^53."""
     differences = x.astype(np.float64) - zero_point
     return convolve(differences, w.astype(np.float64), window).astype(np.int32)
+
+
+def _wrapped(sums: Array) -> Array:
+    """Whole numbers as i32, modulo 2^32 as machines add."""
+    return sums.astype(np.int64).astype(np.int32)
 
 
 @register_impls
@@ -113,6 +118,21 @@ class QuantizedFunctions(InterpreterFunctions):
     ) -> PythonValues:
         zero_point = get_int(op.properties, "zero_point")
         return (_integer_conv2d(args[0], zero_point, args[1], op.window),)
+
+    @impl(nn.IntegerConv2dDxOp)
+    def integer_conv2d_dx(
+        self, interpreter: Interpreter, op: nn.IntegerConv2dDxOp, args: PythonValues
+    ) -> PythonValues:
+        dy, w = (a.astype(np.float64) for a in args)
+        return (_wrapped(input_cotangent(dy, w, op.window, shape_of(op.dx))),)
+
+    @impl(nn.IntegerConv2dDwOp)
+    def integer_conv2d_dw(
+        self, interpreter: Interpreter, op: nn.IntegerConv2dDwOp, args: PythonValues
+    ) -> PythonValues:
+        x, dy = (a.astype(np.float64) for a in args)
+        differences = x - get_int(op.properties, "zero_point")
+        return (_wrapped(filter_cotangent(differences, dy, op.window, shape_of(op.dw))),)
 
     @impl(nn.RescaleOp)
     def rescale(

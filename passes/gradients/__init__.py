@@ -37,6 +37,8 @@ NOT_DIFFERENTIABLE: Mapping[type[Operation], str] = {
     nn.FromCodesOp: "its operand is an integer",
     nn.ScalesOp: "its result is a constant",
     nn.IntegerConv2dOp: "its operands are integers",
+    nn.IntegerConv2dDxOp: "only backward passes contain it",
+    nn.IntegerConv2dDwOp: "only backward passes contain it",
     nn.RescaleOp: "its operands are integers",
     nn.RoundOp: "its slope is 0 almost everywhere",
     nn.RandomUniformOp: "its result does not depend on an operand",

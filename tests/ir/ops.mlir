@@ -236,6 +236,12 @@ func.func @quantized(%x : tensor<1x4x4x2xf32>, %w : tensor<2x3x3x2xi8>, %b : ten
   %mean = nn.quantized_mean %a {axes = array<i64: 1, 2>} : (tensor<1x4x4x2x!nn.quantized<i8, 0.5, zero -3>>) -> tensor<1x1x1x2x!nn.quantized<i8, 0.5, zero -3>>
   // CHECK: %sums = nn.integer_conv2d %codes, %w {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, zero_point = -3 : i64} : (tensor<1x4x4x2xi8>, tensor<2x3x3x2xi8>) -> tensor<1x4x4x2xi32>
   %sums = nn.integer_conv2d %codes, %w {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, zero_point = -3 : i64} : (tensor<1x4x4x2xi8>, tensor<2x3x3x2xi8>) -> tensor<1x4x4x2xi32>
+  // CHECK: %g = nn.cast %x {to = i16} : (tensor<1x4x4x2xf32>) -> tensor<1x4x4x2xi16>
+  %g = nn.cast %x {to = i16} : (tensor<1x4x4x2xf32>) -> tensor<1x4x4x2xi16>
+  // CHECK: %dx = nn.integer_conv2d_dx %g, %w {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, input_size = array<i64: 4, 4>} : (tensor<1x4x4x2xi16>, tensor<2x3x3x2xi8>) -> tensor<1x4x4x2xi32>
+  %dx = nn.integer_conv2d_dx %g, %w {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, input_size = array<i64: 4, 4>} : (tensor<1x4x4x2xi16>, tensor<2x3x3x2xi8>) -> tensor<1x4x4x2xi32>
+  // CHECK: %dw = nn.integer_conv2d_dw %codes, %g {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, kernel_size = array<i64: 3, 3>, zero_point = -3 : i64} : (tensor<1x4x4x2xi8>, tensor<1x4x4x2xi16>) -> tensor<2x3x3x2xi32>
+  %dw = nn.integer_conv2d_dw %codes, %g {strides = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 1 : i64, kernel_size = array<i64: 3, 3>, zero_point = -3 : i64} : (tensor<1x4x4x2xi8>, tensor<1x4x4x2xi16>) -> tensor<2x3x3x2xi32>
   // CHECK: %rescale = nn.rescale %sums, %b {shift = 33 : i64, zero_point = 4 : i64} : (tensor<1x4x4x2xi32>, tensor<2xi32>) -> tensor<1x4x4x2xi32>
   %rescale = nn.rescale %sums, %b {shift = 33 : i64, zero_point = 4 : i64} : (tensor<1x4x4x2xi32>, tensor<2xi32>) -> tensor<1x4x4x2xi32>
   // CHECK: %round = nn.round %x : (tensor<1x4x4x2xf32>) -> tensor<1x4x4x2xf32>

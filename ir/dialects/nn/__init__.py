@@ -179,6 +179,12 @@ from niwaki.ir.dialects.nn.quantized import (
     FromCodesOp as FromCodesOp,
 )
 from niwaki.ir.dialects.nn.quantized import (
+    IntegerConv2dDwOp as IntegerConv2dDwOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
+    IntegerConv2dDxOp as IntegerConv2dDxOp,
+)
+from niwaki.ir.dialects.nn.quantized import (
     IntegerConv2dOp as IntegerConv2dOp,
 )
 from niwaki.ir.dialects.nn.quantized import (

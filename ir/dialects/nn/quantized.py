@@ -10,12 +10,18 @@ codes stand for.
 
 from math import prod
 
-from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, f32, i8, i32
+from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, f32, i8, i16, i32
 from xdsl.ir import Attribute
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
 from xdsl.traits import Pure
 
-from niwaki.ir.dialects.nn.contraction import Conv2dOp, Convolution, Window
+from niwaki.ir.dialects.nn.contraction import (
+    Conv2dDwOp,
+    Conv2dDxOp,
+    Conv2dOp,
+    Convolution,
+    Window,
+)
 from niwaki.ir.dialects.nn.elementwise import Elementwise, Unary
 from niwaki.ir.dialects.quantized_type import QuantizedType, check_fits, quantized
 from niwaki.ir.dialects.tensor_op import (
@@ -240,6 +246,53 @@ class IntegerConv2dOp(Convolution):
 
 
 @irdl_op_definition
+class IntegerConv2dDxOp(Convolution):
+    """The cotangent of a convolution's input, in i32, from one of i16 and a filter of i8."""
+
+    name = "nn.integer_conv2d_dx"
+    dy = operand_def()
+    w = operand_def()
+    dx = result_def()
+    input_size = prop_def(DenseArrayBase)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        _check_elements(operands, (i16, i8))
+        plain = [tensor(t.get_shape(), f32) for t in operands]
+        (dx,) = Conv2dDxOp.infer(plain, attributes)
+        return [tensor(dx.get_shape(), i32)]
+
+
+@irdl_op_definition
+class IntegerConv2dDwOp(Convolution):
+    """The cotangent of a convolution's filter, in i32, from x - `zero_point` (i8) and dy (i16).
+
+    Padding counts as 0. Leading channels as in `nn.conv2d_dw`.
+    """
+
+    name = "nn.integer_conv2d_dw"
+    x = operand_def()
+    dy = operand_def()
+    dw = result_def()
+    kernel_size = prop_def(DenseArrayBase)
+    zero_point = prop_def(IntegerAttr)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        _check_elements(operands, (i8, i16))
+        require(-128 <= get_int(attributes, "zero_point") <= 127, "'zero_point' must be an i8")
+        plain = [tensor(t.get_shape(), f32) for t in operands]
+        (dw,) = Conv2dDwOp.infer(plain, attributes)
+        return [tensor(dw.get_shape(), i32)]
+
+
+def _check_elements(operands: Tensors, expected: tuple[Attribute, ...]) -> None:
+    actual = tuple(t.element_type for t in operands)
+    names = [" and ".join(map(str, kinds)) for kinds in (expected, actual)]
+    require(actual == expected, f"operands must be of {names[0]}, not {names[1]}")
+
+
+@irdl_op_definition
 class RescaleOp(Elementwise):
     """x * multiplier / 2^shift, rounded half up, + zero point; i32, exact products (TOSA).
 
@@ -292,5 +345,6 @@ class RandomUniformOp(Elementwise):
 
 OPS = [
     QuantizeOp, DequantizeOp, CodesOp, FromCodesOp, ScalesOp, QuantizedConv2dOp, QuantizedAddOp,
-    QuantizedMeanOp, IntegerConv2dOp, RescaleOp, RoundOp, RandomUniformOp,
+    QuantizedMeanOp, IntegerConv2dOp, IntegerConv2dDxOp, IntegerConv2dDwOp, RescaleOp, RoundOp,
+    RandomUniformOp,
 ]  # fmt: skip
