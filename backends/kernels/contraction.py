@@ -13,6 +13,7 @@ from niwaki.backends.kernels import (
     filter_gradient,
     packed,
     packed_depthwise,
+    packed_gradient,
 )
 from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
@@ -47,7 +48,10 @@ def select_contraction(
         x = shape_of(anchor.x)
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
             return depthwise.select_filter_gradient(anchor, contraction)
-        return filter_gradient.select(anchor, contraction)
+        packed_kernel = None
+        if isinstance(anchor, nn.IntegerConv2dDwOp) and target.packed_halves:
+            packed_kernel = packed_gradient.select_filter_cotangent(anchor, contraction)
+        return packed_kernel or filter_gradient.select(anchor, contraction)
     assert isinstance(anchor, Gathering)
     w = shape_of(anchor.w)
     if isinstance(anchor, nn.IntegerConv2dOp) and target.packed_halves:
@@ -56,7 +60,10 @@ def select_contraction(
         return packed.select(anchor, contraction)
     if anchor.window.groups == w[0] and w[3] == 1:
         return depthwise.select_gather(anchor, contraction)
-    return convolution.select(anchor, contraction)
+    packed_kernel = None
+    if isinstance(anchor, nn.IntegerConv2dDxOp) and target.packed_halves:
+        packed_kernel = packed_gradient.select_input_cotangent(anchor, contraction)
+    return packed_kernel or convolution.select(anchor, contraction)
 
 
 def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:

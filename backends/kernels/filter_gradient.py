@@ -33,7 +33,7 @@ from niwaki.ir.dialects.tensor_op import shape_of
 
 
 @dataclass(frozen=True)
-class _Shape(GatherShape):
+class FilterGradientShape(GatherShape):
     """The gathered input and the cotangent at its positions."""
 
     rows: Gather
@@ -50,7 +50,7 @@ class _Shape(GatherShape):
         )
 
 
-def _shape(anchor: FilterCotangent) -> _Shape:
+def shape_of_filter_gradient(anchor: FilterCotangent) -> FilterGradientShape:
     window, x, dy = anchor.window, shape_of(anchor.x), shape_of(anchor.dy)
     kernel = shape_of(anchor.dw)[1:3]
     gathers = [
@@ -60,12 +60,12 @@ def _shape(anchor: FilterCotangent) -> _Shape:
         )
         for a in (0, 1)
     ]  # fmt: skip
-    return _Shape(
+    return FilterGradientShape(
         x[0], (x[1], x[2]), x[3], (dy[1], dy[2]), dy[3], window.groups, gathers[0], gathers[1]
     )
 
 
-def _vectorize_outputs(shape: _Shape, target: Target) -> bool:
+def _vectorize_outputs(shape: FilterGradientShape, target: Target) -> bool:
     """Whether vectors run over output channels: few input channels would fill them badly.
 
     Then the finished tile lies across the filter's layout and is stored element by element.
@@ -78,7 +78,7 @@ def _vectorize_outputs(shape: _Shape, target: Target) -> bool:
 
 def select(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
     """The kernel of an ordinary or grouped convolution's filter cotangent."""
-    shape = _shape(anchor)
+    shape = shape_of_filter_gradient(anchor)
     taps = shape.rows.count * shape.columns.count
     flops = 2 * shape.positions * shape.out_channels * shape.depth * taps
 
@@ -95,7 +95,7 @@ def select(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
 class _Kernel:
     k: KernelBuilder
     refs: References
-    shape: _Shape
+    shape: FilterGradientShape
     target: Target
     swap: bool
     """Vectors over output channels, rows of the tile over input channels."""
