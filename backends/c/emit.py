@@ -47,6 +47,16 @@ static inline int32_t niwaki_max(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
+static inline int64_t niwaki_min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t niwaki_max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 static inline uint32_t niwaki_bits(float value)
 {
     uint32_t bits;
@@ -69,8 +79,14 @@ static inline uint32_t niwaki_word(const void *bytes)
     return word;
 }
 
+static inline void niwaki_store_word(void *bytes, uint32_t word)
+{
+    memcpy(bytes, &word, sizeof word);
+}
+
 /* Words as two signed halves: bytes 0 and 2 (even) or 1 and 3 (odd) of x, widened and added to the
- * halves of y; products of halves, added to a sum. */
+ * halves of y; two low halves in a word; products of halves, added to a sum. UPPER: the upper word
+ * of a product of words, added to a sum. */
 #if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__thumb__)
 #define NIWAKI_PACKED(name, text)                                                               \\
     static inline uint32_t name(uint32_t x, uint32_t y)                                         \\
@@ -98,8 +114,57 @@ NIWAKI_PACKED(NIWAKI_EXTEND_ODD, "sxtab16 %0, %1, %2, ror #8")
 NIWAKI_PACKED_ALONE(NIWAKI_EXTEND_EVEN0, "sxtb16 %0, %1")
 NIWAKI_PACKED_ALONE(NIWAKI_EXTEND_ODD0, "sxtb16 %0, %1, ror #8")
 NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_BOTH, "smlad %0, %1, %2, %3")
-NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_LOW, "smlabb %0, %1, %2, %3")
-NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_HIGH, "smlatt %0, %1, %2, %3")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_LOW_LOW, "smlabb %0, %1, %2, %3")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_LOW_HIGH, "smlabt %0, %1, %2, %3")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_HIGH_LOW, "smlatb %0, %1, %2, %3")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_HIGH_HIGH, "smlatt %0, %1, %2, %3")
+NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_UPPER, "smmla %0, %1, %2, %3")
+NIWAKI_PACKED(NIWAKI_PACK, "pkhbt %0, %2, %1, lsl #16")
+/* An i8 that is nearest to x, or to x >> shift (a literal of 1 to 31). */
+#define NIWAKI_SATURATE_TEXT(x, text)                                                           \\
+    __extension__({                                                                             \\
+        uint32_t niwaki_result;                                                                 \\
+        __asm__("ssat %0, #8, %1" text : "=r"(niwaki_result) : "r"(x));                         \\
+        niwaki_result;                                                                          \\
+    })
+#define NIWAKI_SATURATE(x) NIWAKI_SATURATE_TEXT((x), "")
+#define NIWAKI_SATURATE_SHIFTED(x, shift) NIWAKI_SATURATE_TEXT((x), ", asr #" #shift)
+/* Four bytes of w, extended, with the next eight words of x. */
+#define NIWAKI_DOTS_OF_FOUR                                                                     \\
+    "ldr %6, [%5], #4\\n\\t"                                                                    \\
+    "ldmia %4!, {r4, r5, r6, r8}\\n\\t"                                                         \\
+    "sxtb16 %7, %6\\n\\t"                                                                       \\
+    "smlad %0, r4, %7, %0\\n\\t"                                                                \\
+    "smlad %1, r5, %7, %1\\n\\t"                                                                \\
+    "smlad %2, r6, %7, %2\\n\\t"                                                                \\
+    "smlad %3, r8, %7, %3\\n\\t"                                                                \\
+    "ldmia %4!, {r4, r5, r6, r8}\\n\\t"                                                         \\
+    "sxtb16 %7, %6, ror #8\\n\\t"                                                               \\
+    "smlad %0, r4, %7, %0\\n\\t"                                                                \\
+    "smlad %1, r5, %7, %1\\n\\t"                                                                \\
+    "smlad %2, r6, %7, %2\\n\\t"                                                                \\
+    "smlad %3, r8, %7, %3\\n\\t"
+#define NIWAKI_DOTS_OF_EIGHT NIWAKI_DOTS_OF_FOUR NIWAKI_DOTS_OF_FOUR
+#define NIWAKI_DOTS(text)                                                                       \\
+    __asm__(text                                                                                \\
+            : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3]), "+r"(x), "+r"(w),     \\
+              "=&r"(four), "=&r"(pair)                                                          \\
+            :                                                                                   \\
+            : "r4", "r5", "r6", "r8", "memory")
+
+static inline void niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t fours, uint32_t *sums)
+{
+    uint32_t four, pair;
+    for (; fours >= 4; fours -= 4) {
+        NIWAKI_DOTS(NIWAKI_DOTS_OF_EIGHT NIWAKI_DOTS_OF_EIGHT);
+    }
+    if ((fours & 2) != 0) {
+        NIWAKI_DOTS(NIWAKI_DOTS_OF_EIGHT);
+    }
+    if ((fours & 1) != 0) {
+        NIWAKI_DOTS(NIWAKI_DOTS_OF_FOUR);
+    }
+}
 #else
 static inline uint32_t niwaki_half(uint32_t word, int shift)
 {
@@ -108,19 +173,53 @@ static inline uint32_t niwaki_half(uint32_t word, int shift)
 
 static inline uint32_t niwaki_extend(uint32_t x, uint32_t y, int shift)
 {
-    const uint32_t low = y + (uint32_t)(int32_t)(int8_t)(uint8_t)(x >> shift);
-    const uint32_t high = (y >> 16) + (uint32_t)(int32_t)(int8_t)(uint8_t)(x >> (shift + 16));
-    return (low & 0xffffu) | (high << 16);
+    const int32_t first = (int8_t)(uint8_t)(x >> shift);
+    const int32_t second = (int8_t)(uint8_t)(x >> (shift + 16));
+    return ((y + (uint32_t)first) & 0xffffu) | (((y >> 16) + (uint32_t)second) << 16);
 }
 
 #define NIWAKI_EXTEND_EVEN(x, y) niwaki_extend((x), (y), 0)
 #define NIWAKI_EXTEND_ODD(x, y) niwaki_extend((x), (y), 8)
 #define NIWAKI_EXTEND_EVEN0(x) niwaki_extend((x), 0u, 0)
 #define NIWAKI_EXTEND_ODD0(x) niwaki_extend((x), 0u, 8)
-#define NIWAKI_MULTIPLY_LOW(x, y, sum) ((sum) + niwaki_half((x), 0) * niwaki_half((y), 0))
-#define NIWAKI_MULTIPLY_HIGH(x, y, sum) ((sum) + niwaki_half((x), 16) * niwaki_half((y), 16))
+#define NIWAKI_PACK(low, high) (((low) & 0xffffu) | ((high) << 16))
+#define NIWAKI_MULTIPLY_LOW_LOW(x, y, sum) ((sum) + niwaki_half((x), 0) * niwaki_half((y), 0))
+#define NIWAKI_MULTIPLY_LOW_HIGH(x, y, sum) ((sum) + niwaki_half((x), 0) * niwaki_half((y), 16))
+#define NIWAKI_MULTIPLY_HIGH_LOW(x, y, sum) ((sum) + niwaki_half((x), 16) * niwaki_half((y), 0))
+#define NIWAKI_MULTIPLY_HIGH_HIGH(x, y, sum) ((sum) + niwaki_half((x), 16) * niwaki_half((y), 16))
 #define NIWAKI_MULTIPLY_BOTH(x, y, sum) \\
-    NIWAKI_MULTIPLY_HIGH((x), (y), NIWAKI_MULTIPLY_LOW((x), (y), (sum)))
+    NIWAKI_MULTIPLY_HIGH_HIGH((x), (y), NIWAKI_MULTIPLY_LOW_LOW((x), (y), (sum)))
+
+static inline void niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t fours, uint32_t *sums)
+{
+    for (; fours > 0; --fours) {
+        const uint32_t four = niwaki_word(w);
+        for (int odd = 0; odd < 2; ++odd) {
+            const uint32_t pair = niwaki_extend(four, 0u, 8 * odd);
+            for (int row = 0; row < 4; ++row) {
+                sums[row] = NIWAKI_MULTIPLY_BOTH(*x, pair, sums[row]);
+                ++x;
+            }
+        }
+        w += 4;
+    }
+}
+
+static inline int32_t niwaki_saturate(int32_t x)
+{
+    return niwaki_max(niwaki_min(x, 127), -128);
+}
+
+#define NIWAKI_SATURATE(x) ((uint32_t)niwaki_saturate((int32_t)(x)))
+#define NIWAKI_SATURATE_SHIFTED(x, shift) NIWAKI_SATURATE((int32_t)(x) >> (shift))
+
+static inline uint32_t niwaki_multiply_upper(uint32_t x, uint32_t y, uint32_t sum)
+{
+    const int64_t product = (int64_t)(int32_t)x * (int64_t)(int32_t)y;
+    return sum + (uint32_t)((uint64_t)product >> 32);
+}
+
+#define NIWAKI_MULTIPLY_UPPER(x, y, sum) niwaki_multiply_upper((x), (y), (sum))
 #endif
 """
 

@@ -24,6 +24,7 @@ from niwaki.backends.c.names import identifier
 from niwaki.backends.kernels.spec import buffer_bytes, strides_of
 from niwaki.ir.dialects import kernel
 from niwaki.ir.dialects.kernel import element_of
+from niwaki.ir.dialects.tensor_op import get_int
 from niwaki.ir.errors import DoesNotFitError
 
 _OPERATORS: dict[type[Operation], str] = {
@@ -43,8 +44,6 @@ _OPERATORS: dict[type[Operation], str] = {
     arith.ShRUIOp: ">>",
 }
 _CALLS: dict[type[Operation], str] = {
-    arith.MinSIOp: "niwaki_min",
-    arith.MaxSIOp: "niwaki_max",
     math.FmaOp: "NIWAKI_FMA",
     vector.FMAOp: "NIWAKI_FMA",
     math.ExpOp: "expf",
@@ -55,12 +54,15 @@ _CALLS: dict[type[Operation], str] = {
     math.AbsFOp: "fabsf",
     math.RoundEvenOp: "rintf",
     kernel.DualMultiplyOp: "NIWAKI_MULTIPLY_BOTH",
+    kernel.PackHalvesOp: "NIWAKI_PACK",
+    kernel.MultiplyHighOp: "NIWAKI_MULTIPLY_UPPER",
 }
 _COMPARISONS = {
     "oeq": "==", "ogt": ">", "oge": ">=", "olt": "<", "ole": "<=",
     "eq": "==", "ne": "!=", "slt": "<", "sle": "<=", "sgt": ">", "sge": ">=", "ult": "<",
 }  # fmt: skip
-_EFFECTS = memref.StoreOp | vector.StoreOp | scf.ForOp | scf.IfOp | scf.YieldOp | func.ReturnOp
+_STORES = memref.StoreOp | vector.StoreOp | kernel.StoreWordOp
+_EFFECTS = _STORES | scf.ForOp | scf.IfOp | scf.YieldOp | func.ReturnOp
 _MOST_BYTES = (1 << 31) - 1
 
 
@@ -211,6 +213,19 @@ class KernelEmitter:
             cast = ""
         self._elementwise(op, f"{cast}{{}} {operator} {cast}{{}}")
 
+    def _extremum(self, op: Operation) -> None:
+        """The signed type throughout lets compilers see an instruction of saturation."""
+        element = element_of(op.results[0].type)
+        name = "niwaki_min" if isinstance(op, arith.MinSIOp) else "niwaki_max"
+        if isinstance(element, IndexType):
+            self._elementwise(op, f"{name}({{}}, {{}})")
+            return
+        assert isinstance(element, IntegerType)
+        bits = element.width.data
+        wide = "64" if bits == 64 else ""
+        texts = f"(int{bits}_t){{}}, (int{bits}_t){{}}"
+        self._elementwise(op, f"(uint{bits}_t){name}{wide}({texts})")
+
     def _select(self, op: Operation) -> None:
         self._elementwise(op, "{} ? {} : {}")
 
@@ -341,6 +356,27 @@ class KernelEmitter:
         assert isinstance(op, kernel.LoadWordOp)
         self._define(op.result, [f"niwaki_word(&{self._address(op.ref, [op.index])})"])
 
+    def _dots(self, op: Operation) -> None:
+        assert isinstance(op, kernel.DotsOp)
+        name = self._fresh("v")
+        names = tuple(f"{name}[{n}]" for n in range(len(op.sums)))
+        self._line(f"uint32_t {name}[4] = {{{', '.join(self._texts[s][0] for s in op.sums)}}};")
+        x, w = self._texts[op.x][0], self._address(op.w, [op.w_start])
+        self._line(f"niwaki_dots({x}, &{w}, {get_int(op.properties, 'fours')}, {name});")
+        for total, text in zip(op.totals, names, strict=True):
+            self._texts[total] = (text,)
+
+    def _saturate(self, op: Operation) -> None:
+        assert isinstance(op, kernel.SaturateOp)
+        shift = get_int(op.properties, "shift")
+        name = f"NIWAKI_SATURATE_SHIFTED({{}}, {shift})" if shift else "NIWAKI_SATURATE({})"
+        self._elementwise(op, name)
+
+    def _store_word(self, op: Operation) -> None:
+        assert isinstance(op, kernel.StoreWordOp)
+        address, word = self._address(op.ref, [op.index]), self._texts[op.value][0]
+        self._line(f"niwaki_store_word(&{address}, {word});")
+
     def _extend_pair(self, op: Operation) -> None:
         assert isinstance(op, kernel.ExtendPairOp)
         name = "NIWAKI_EXTEND_ODD" if op.odd.value.data else "NIWAKI_EXTEND_EVEN"
@@ -351,8 +387,8 @@ class KernelEmitter:
 
     def _half_multiply(self, op: Operation) -> None:
         assert isinstance(op, kernel.HalfMultiplyOp)
-        name = "NIWAKI_MULTIPLY_HIGH" if op.high.value.data else "NIWAKI_MULTIPLY_LOW"
-        self._elementwise(op, f"{name}({{}}, {{}}, {{}})")
+        sides = ("HIGH" if side.value.data else "LOW" for side in (op.a_high, op.b_high))
+        self._elementwise(op, f"NIWAKI_MULTIPLY_{'_'.join(sides)}({{}}, {{}}, {{}})")
 
     # --- control flow
 
@@ -419,10 +455,15 @@ _HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
     arith.IndexCastOp: KernelEmitter._index_cast,  # pyright: ignore[reportPrivateUsage]
     arith.NegfOp: KernelEmitter._negate,  # pyright: ignore[reportPrivateUsage]
     kernel.CompareOp: KernelEmitter._compare,  # pyright: ignore[reportPrivateUsage]
+    arith.MinSIOp: KernelEmitter._extremum,  # pyright: ignore[reportPrivateUsage]
+    arith.MaxSIOp: KernelEmitter._extremum,  # pyright: ignore[reportPrivateUsage]
     kernel.SelectOp: KernelEmitter._select,  # pyright: ignore[reportPrivateUsage]
     kernel.ExtendOp: KernelEmitter._extend,  # pyright: ignore[reportPrivateUsage]
     arith.ShRSIOp: KernelEmitter._shift_right_signed,  # pyright: ignore[reportPrivateUsage]
     kernel.LoadWordOp: KernelEmitter._load_word,  # pyright: ignore[reportPrivateUsage]
+    kernel.DotsOp: KernelEmitter._dots,  # pyright: ignore[reportPrivateUsage]
+    kernel.SaturateOp: KernelEmitter._saturate,  # pyright: ignore[reportPrivateUsage]
+    kernel.StoreWordOp: KernelEmitter._store_word,  # pyright: ignore[reportPrivateUsage]
     kernel.ExtendPairOp: KernelEmitter._extend_pair,  # pyright: ignore[reportPrivateUsage]
     kernel.HalfMultiplyOp: KernelEmitter._half_multiply,  # pyright: ignore[reportPrivateUsage]
     kernel.CastOp: KernelEmitter._convert,  # pyright: ignore[reportPrivateUsage]
@@ -443,7 +484,7 @@ _HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
 
 
 def _is_store(op: Operation) -> bool:
-    return isinstance(op, memref.StoreOp | vector.StoreOp)
+    return isinstance(op, _STORES)
 
 
 def _root(ref: SSAValue) -> SSAValue:

@@ -28,12 +28,17 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from niwaki.ir.dialects.kernel import (
     CastOp,
     CompareOp,
+    DotsOp,
     DualMultiplyOp,
     ExtendOp,
     ExtendPairOp,
     HalfMultiplyOp,
     LoadWordOp,
+    MultiplyHighOp,
+    PackHalvesOp,
+    SaturateOp,
     SelectOp,
+    StoreWordOp,
     element_of,
 )
 
@@ -323,11 +328,16 @@ class KernelBuilder:
 
     def max(self, a: Value, b: Value) -> Value:
         """a > b ? a : b."""
-        return self.select(self.compare(a, b, "ogt" if _is_float(a) else "sgt"), a, b)
+        if not _is_float(a):
+            clamped = _clamped(a, b)
+            return self._like(arith.MaxSIOp, a, b) if clamped is None else self.saturate(clamped)
+        return self.select(self.compare(a, b, "ogt"), a, b)
 
     def min(self, a: Value, b: Value) -> Value:
         """a < b ? a : b."""
-        return self.select(self.compare(a, b, "olt" if _is_float(a) else "slt"), a, b)
+        if not _is_float(a):
+            return self._like(arith.MinSIOp, a, b)
+        return self.select(self.compare(a, b, "olt"), a, b)
 
     def exp(self, x: Value) -> Value:
         """e to the x."""
@@ -405,6 +415,10 @@ class KernelBuilder:
         op = LoadWordOp.create(operands=[ref, self.index(index)], result_types=[i32])
         return self._one(op)
 
+    def store_word(self, word: Value, ref: Value, index: Index) -> None:
+        """Stores an i32 as four bytes of a flat memref of i8, at any alignment."""
+        self._insert(StoreWordOp.create(operands=[word, ref, self.index(index)]))
+
     def extend_pair(self, x: Value, offset: Value, odd: bool) -> Value:
         """Signed bytes 0 and 2 of a word (`odd`: 1 and 3), added to the halves of `offset`."""
         return self._one(
@@ -419,15 +433,48 @@ class KernelBuilder:
         """total + the products of both signed halves."""
         return self._one(DualMultiplyOp.create(operands=[a, b, total], result_types=[i32]))
 
-    def half_multiply(self, a: Value, b: Value, total: Value, high: bool) -> Value:
-        """total + the product of the low (`high`: high) signed halves."""
+    def half_multiply(self, a: Value, b: Value, total: Value, a_high: bool, b_high: bool) -> Value:
+        """total + the product of two signed halves, low ones unless told."""
         return self._one(
             HalfMultiplyOp.create(
                 operands=[a, b, total],
-                properties={"high": BoolAttr.from_bool(high)},
+                properties={
+                    "a_high": BoolAttr.from_bool(a_high),
+                    "b_high": BoolAttr.from_bool(b_high),
+                },
                 result_types=[i32],
             )
         )
+
+    def pack_halves(self, low: Value, high: Value) -> Value:
+        """The low halves of both in one word."""
+        return self._one(PackHalvesOp.create(operands=[low, high], result_types=[i32]))
+
+    def dots(
+        self, x: Value, w: Value, w_start: Index, fours: int, sums: Sequence[Value]
+    ) -> list[Value]:
+        """Four dot products: the packed halves `x` with the bytes of `w` from `w_start` on."""
+        op = DotsOp.create(
+            operands=[x, w, self.index(w_start), *sums],
+            properties={"fours": IntegerAttr(fours, i32)},
+            result_types=[i32] * 4,
+        )
+        return list(self._insert(op).results)
+
+    def saturate(self, x: Value) -> Value:
+        """The nearest i8 of an i32, as an i32."""
+        shift = 0
+        owner = x.owner
+        if isinstance(owner, arith.ShRSIOp):
+            known = _known(owner.rhs)
+            if known is not None:
+                x, shift = owner.lhs, known
+        properties = {"shift": IntegerAttr(shift, i32)}
+        return self._one(SaturateOp.create(operands=[x], properties=properties, result_types=[i32]))
+
+    def multiply_high(self, a: Value, b: Value, total: Value) -> Value:
+        """total + the upper 32 bits of the signed product; i32, scalars and vectors alike."""
+        return self._one(MultiplyHighOp.create(operands=[a, b, total], result_types=[a.type]))
 
     # --- vectors
 
@@ -495,6 +542,23 @@ class KernelBuilder:
         assert isinstance(packed.type, VectorType)
         count = packed.type.get_shape()[0]
         return self._one(vector.BitcastOp(packed, VectorType(i1, [count * 8])))
+
+
+def _known(value: Value) -> int | None:
+    """The number of an integer constant."""
+    owner = value.owner
+    if isinstance(owner, arith.ConstantOp) and isinstance(owner.value, IntegerAttr):
+        return owner.value.value.data
+    return None
+
+
+def _clamped(value: Value, low: Value) -> Value | None:
+    """x, where max(value, low) is the scalar x clamped to i8."""
+    owner = value.owner
+    if value.type != i32 or not isinstance(owner, arith.MinSIOp):
+        return None
+    limits = _known(low), _known(owner.rhs)
+    return owner.lhs if limits == (-128, 127) else None
 
 
 def _is_float(value: Value) -> bool:

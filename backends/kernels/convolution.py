@@ -5,7 +5,7 @@ convolution of stride 1 reads the input in place; otherwise a tile's rows are ga
 scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -116,6 +116,8 @@ class Plan:
     """Elements of the transposed filter, 0 where it is read in place."""
     gathered: int
     """Elements of one tile's gathered rows."""
+    biased: bool = False
+    """Whether sums start from the bias."""
 
     @property
     def workspace(self) -> int:
@@ -163,7 +165,7 @@ def spec_of(
         return kind if views is None else views[kind]
 
     def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, plan.workspace, view)
+        k, refs = contraction.begin(name, plan.workspace, view, plan.biased)
         put = put_at(k, refs, shape, flat=views is not None)
         kernel(k, refs, shape, plan, contraction.target, put).run()
         return k.finish()
@@ -324,7 +326,7 @@ class Kernel:
         return k.affine([(image, size[0] * size[1]), (y, size[1]), (x, 1)])
 
     def gather(
-        self, phase: Phase, group: Index, position: tuple[Index, Index, Index], goal: int
+        self, phase: Phase, group: Index, position: tuple[Index, Index, Index], goal: Index
     ) -> None:
         """Copies the inputs of one position to `goal`, zeros for what lies outside."""
         k, shape = self.k, self.shape
@@ -348,7 +350,7 @@ class Kernel:
                 ),
                 first,
             )
-            target = k.affine([(i, phase.columns.count * depth), (j, depth)], goal)
+            target = k.iadd(k.affine([(i, phase.columns.count * depth), (j, depth)]), goal)
             inside = _inside(k, (source_y, source_x), shape.in_size, phase)
             if inside is None:
                 self.copy(source, target)
@@ -360,13 +362,9 @@ class Kernel:
                 )
 
         def taps(i: Index) -> None:
-            self.each_tap(phase.columns.count, lambda j: tap(i, j))
+            k.each(0, phase.columns.count, 1, lambda j: tap(i, j))
 
-        self.each_tap(phase.rows.count, taps)
-
-    def each_tap(self, count: int, body: Callable[[Index], None]) -> None:
-        """body(tap) for every tap of one dimension."""
-        self.k.each(0, count, 1, body)
+        k.each(0, phase.rows.count, 1, taps)
 
     def copy(self, source: Index, target: Index) -> None:
         k, scratch = self.k, self.refs.scratch

@@ -1,15 +1,15 @@
 """Integer convolutions on cores with packed halves (ARM's DSP extension): two products at a time.
 
-Rows of A are gathered into scratch as 16-bit differences from the zero point, each four of them as
-the words (0, 2) and (1, 3): the order in which a word of filter codes widens. One instruction then
-multiplies two pairs and adds both products.
+A tile's rows of A are widened into scratch as 16-bit differences from the zero point. Each four
+codes of a row are the words (0, 2) and (1, 3), the order in which a word of filter codes widens;
+those of the tile's rows are neighbours, so that one pointer walks through all of them. One
+instruction then multiplies two pairs and adds both products to a sum.
 """
 
-from collections.abc import Callable
+from xdsl.dialects.builtin import MemRefType, i8, i32
 
-from xdsl.dialects.builtin import MemRefType, i8, i16, i32
-
-from niwaki.backends.kernels.builder import Index, Value
+from niwaki.backends.kernels.blocks import each_block
+from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.convolution import (
     ConvolutionShape,
     Kernel,
@@ -19,98 +19,119 @@ from niwaki.backends.kernels.convolution import (
     spec_of,
 )
 from niwaki.backends.kernels.operands import Contraction
-from niwaki.backends.kernels.packed_depthwise import packed_constant
-from niwaki.backends.kernels.product import Put
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile
 from niwaki.ir.dialects import nn
 
-_ROWS = 2
-"""Positions of a tile."""
-_COLUMNS = 2
-"""Output channels of a tile."""
-_UNROLL = 1
-"""Groups of four products per iteration: more do not fit the registers."""
+_ROWS = 4
+"""Positions of a tile: they share the widening of the filter's codes."""
+_MOST_WORDS = 2048
+"""Of scratch for a tile of several rows."""
 
 
 def select(anchor: nn.IntegerConv2dOp, contraction: Contraction) -> KernelSpec:
     """The kernel of an ordinary or grouped convolution of codes."""
     shape = shape_of_gathering(anchor)
     height = min(shape.positions, _ROWS)
-    return spec_of(contraction, shape, Plan(True, height, 0, height * _words(shape)), PackedKernel)
+    while height > 1 and _words(shape, height) > _MOST_WORDS:
+        height //= 2
+    plan = Plan(True, height, 0, _words(shape, height), biased=True)
+    return spec_of(contraction, shape, plan, PackedKernel)
 
 
-def _words(shape: ConvolutionShape) -> int:
-    """Words of scratch for one gathered row."""
-    return 2 * -(-shape.length // 4)
+def _fours(shape: ConvolutionShape) -> int:
+    """Groups of four codes of one gathered row."""
+    return -(-shape.length // 4)
+
+
+def _is_direct(shape: ConvolutionShape) -> bool:
+    """Whether rows are widened where they are; otherwise their codes are gathered first."""
+    return shape.in_place and shape.length % 4 == 0
+
+
+def _words(shape: ConvolutionShape, rows: int) -> int:
+    """Words of scratch: the widened rows, then their gathered codes."""
+    return rows * _fours(shape) * (2 if _is_direct(shape) else 3)
 
 
 class PackedKernel(Kernel):
-    """The construction of one kernel; positions of the scratch count halves."""
+    """The construction of one kernel."""
 
     def run(self) -> None:
         (phase,) = self.shape.phases
+        if self.shape.length % 4:
+            self._pad_rows()
         self.groups(phase)
 
     def phase(self, phase: Phase, group: Index) -> None:
         k, shape = self.k, self.shape
-        count = shape.batch * phase.rows.positions * phase.columns.positions
-        channel = k.imul(group, shape.width)
+        first = k.imul(group, shape.width)
 
         def tile(row: Index, rows: int) -> None:
-            positions = [self.position(phase, k.iadd(row, r)) for r in range(rows)]
-            places = [self.place(phase, position) for position in positions]
-            for r, position in enumerate(positions):
-                self.gather(phase, group, position, 2 * r * _words(shape))
+            if _is_direct(shape):
+                source = self.refs.anchor[0].ref
+                starts = [k.imul(k.iadd(row, r), shape.length) for r in range(rows)]
+            else:
+                source = self._codes()
+                starts = [self._row_of_codes(r) for r in range(rows)]
+                k.each(
+                    0,
+                    rows,
+                    1,
+                    lambda r: self.gather(
+                        phase, group, self.position(phase, k.iadd(row, r)), self._row_of_codes(r)
+                    ),
+                )
+            self._widen(source, starts)
+            k.each(0, shape.width, 1, lambda column: self._column(row, rows, k.iadd(column, first)))
 
-            def put(offset: Index, column: Index, lanes: int, value: Value) -> None:
-                assert isinstance(offset, int)
-                self.put(places[offset], k.iadd(column, channel), lanes, value)
-
-            each_tile(
-                k,
-                shape.width,
-                min(shape.width, _COLUMNS),
-                lambda column, width: self._dots(rows, column, width, channel, put),
-            )
-
-        each_tile(k, count, self.plan.height, tile)
+        each_tile(k, shape.positions, self.plan.height, tile)
 
     # --- gathering
 
-    def each_tap(self, count: int, body: Callable[[Index], None]) -> None:
-        """Spelled out where taps do not start at a group of four: then each half has its place."""
-        if self.shape.depth % 4 == 0:
-            super().each_tap(count, body)
-            return
-        for tap in range(count):
-            body(tap)
+    def _codes(self) -> Value:
+        """The scratch as bytes: what C compilers let any other type alias."""
+        assert self.refs.scratch is not None
+        return self.k.view(self.refs.scratch.ref, MemRefType(i8, [4 * self.plan.gathered]))
+
+    def _row_of_codes(self, row: Index) -> Index:
+        """Where the codes of a gathered row start, in bytes."""
+        fours = _fours(self.shape)
+        return self.k.iadd(self.k.imul(row, 4 * fours), 8 * self.plan.height * fours)
+
+    def _pad_rows(self) -> None:
+        """The last group of four: what the row does not fill becomes zeros."""
+        k, last = self.k, 4 * (_fours(self.shape) - 1)
+        codes, zero = self._codes(), self._zero_codes()
+        for row in range(self.plan.height):
+            k.store_word(zero, codes, k.iadd(self._row_of_codes(row), last))
 
     def copy(self, source: Index, target: Index) -> None:
-        k, depth = self.k, self.shape.depth
-        x = self.refs.anchor[0]
-        if depth % 4:
-            for i in range(depth):
-                self._store_half(k.cast(x.load(k, k.iadd(source, i)), i16), target, i)
-            return
-        offset = packed_constant(k, -self._zero_point)
+        k, x, codes = self.k, self.refs.anchor[0].ref, self._codes()
 
-        def four(i: Index) -> None:
-            codes = k.load_word(x.ref, k.iadd(source, i))
-            for odd in (False, True):
-                pair = k.extend_pair(codes, offset, odd)
-                self._store_word(pair, k.iadd(k.idiv(k.iadd(target, i), 2), int(odd)))
+        def block(start: Index, lanes: int) -> None:
+            if lanes == 4:
+                word = k.load_word(x, k.iadd(source, start))
+                k.store_word(word, codes, k.iadd(target, start))
+                return
+            for i in range(lanes):
+                place = k.iadd(start, i)
+                k.store(k.load(x, [k.iadd(source, place)]), codes, [k.iadd(target, place)])
 
-        k.each(0, depth, 4, four)
+        each_block(k, self.shape.depth, 4, block)
 
     def clear(self, target: Index) -> None:
-        k, depth = self.k, self.shape.depth
-        if depth % 4:
-            for i in range(depth):
-                self._store_half(k.constant(0, i16), target, i)
-            return
-        zero = k.constant(0, i32)
-        k.each(0, depth // 2, 1, lambda i: self._store_word(zero, k.iadd(k.idiv(target, 2), i)))
+        k, codes = self.k, self._codes()
+        word, byte = self._zero_codes(), k.constant(self._zero_point, i8)
+
+        def block(start: Index, lanes: int) -> None:
+            if lanes == 4:
+                k.store_word(word, codes, k.iadd(target, start))
+                return
+            for i in range(lanes):
+                k.store(byte, codes, [k.iadd(target, k.iadd(start, i))])
+
+        each_block(k, self.shape.depth, 4, block)
 
     @property
     def _zero_point(self) -> int:
@@ -118,80 +139,85 @@ class PackedKernel(Kernel):
         assert zero_point is not None
         return zero_point
 
-    def _store_word(self, word: Value, place: Index) -> None:
-        assert self.refs.scratch is not None
-        self.k.store(word, self.refs.scratch.ref, [place])
+    def _zero_codes(self) -> Value:
+        """Four codes of the number zero."""
+        return _word_constant(self.k, (self._zero_point & 0xFF) * 0x01010101)
 
-    def _store_half(self, half: Value, target: Index, offset: int) -> None:
-        k, scratch = self.k, self.refs.scratch
-        assert isinstance(target, int)
+    def _widen(self, source: Value, starts: list[Index]) -> None:
+        k, scratch, rows = self.k, self.refs.scratch, len(starts)
         assert scratch is not None
-        element = target + offset
-        place = element // 4 * 4 + element % 2 * 2 + element % 4 // 2
-        halves = k.view(scratch.ref, MemRefType(i16, [2 * self.plan.gathered]))
-        k.store(half, halves, [place])
+        offset = packed_constant(k, -self._zero_point)
+
+        def four(i: Index) -> None:
+            target = k.imul(i, 2 * rows)
+            for r, start in enumerate(starts):
+                codes = k.load_word(source, k.iadd(start, k.imul(i, 4)))
+                for odd in (False, True):
+                    pair = k.extend_pair(codes, offset, odd)
+                    k.store(pair, scratch.ref, [k.iadd(target, rows * int(odd) + r)])
+
+        k.each(0, _fours(self.shape), 1, four)
 
     # --- multiplying
 
-    def _dots(self, rows: int, column: Index, width: int, channel: Index, put: Put) -> None:
-        """A tile of outputs: `rows` gathered rows by `width` output channels."""
-        k, shape = self.k, self.shape
-        length, words = shape.length, _words(shape)
-        filters = [k.imul(k.iadd(k.iadd(column, c), channel), length) for c in range(width)]
+    def _column(self, row: Index, rows: int, channel: Index) -> None:
+        """One output channel at `rows` positions."""
+        k, length = self.k, self.shape.length
+        filter_ = k.imul(channel, length)
 
         def step(i: Index, tile: Accumulators) -> Accumulators:
-            pairs = [self._row_pairs(r * words, k.imul(i, 2)) for r in range(rows)]
-            return self._add(tile, pairs, [self._filter_pairs(f, i) for f in filters])
+            return self._add(tile, i, self._filter_pairs(filter_, i))
 
-        start = [[k.constant(0, i32) for _ in filters] for _ in range(rows)]
-        tile = accumulate(k, 0, length // 4, start, step, _UNROLL)
+        bias = self.refs.load_bias(k, channel)
+        tile: Accumulators = [[bias]] * rows
+        if rows == 4:
+            assert self.refs.scratch is not None
+            x, w = self.refs.scratch.ref, self.refs.anchor[1].ref
+            tile = [[sum_] for sum_ in k.dots(x, w, filter_, length // 4, [bias] * rows)]
+        else:
+            tile = accumulate(k, 0, length // 4, tile, step)
         if length % 4:
-            pairs = [self._row_pairs(r * words, words - 2) for r in range(rows)]
-            rest = [self._last_filter_pairs(f, length % 4) for f in filters]
-            tile = self._add(tile, pairs, rest)
-        for r, sums in enumerate(tile):
-            for c, value in enumerate(sums):
-                put(r, k.iadd(column, c), 1, value)
+            tile = self._add(tile, length // 4, self._last_filter_pairs(filter_))
+        for r, (value,) in enumerate(tile):
+            self.put(k.iadd(row, r), channel, 1, value)
 
-    def _row_pairs(self, row: int, word: Index) -> tuple[Value, Value]:
-        return self._load_pair(self.k.iadd(word, row)), self._load_pair(self.k.iadd(word, row + 1))
-
-    def _load_pair(self, word: Index) -> Value:
-        """What was stored half by half is read as bytes: C knows no other type for both."""
-        k, scratch = self.k, self.refs.scratch
-        assert scratch is not None
-        if self.shape.depth % 4 == 0:
-            return k.load(scratch.ref, [word])
-        view = k.view(scratch.ref, MemRefType(i8, [4 * self.plan.gathered]))
-        return k.load_word(view, k.imul(word, 4))
-
-    def _filter_pairs(self, filter_: Index, i: Index) -> tuple[Value, Value]:
+    def _filter_pairs(self, filter_: Index, i: Index) -> list[Value]:
         k, zero = self.k, self.k.constant(0, i32)
         codes = k.load_word(self.refs.anchor[1].ref, k.iadd(k.imul(i, 4), filter_))
-        return k.extend_pair(codes, zero, False), k.extend_pair(codes, zero, True)
+        return [k.extend_pair(codes, zero, False), k.extend_pair(codes, zero, True)]
 
-    def _last_filter_pairs(self, filter_: Index, count: int) -> tuple[Value, Value]:
-        """Of fewer than four codes; a word would read beyond the end of the filters."""
-        k, start = self.k, self.shape.length - count
-        codes = [self.refs.anchor[1].load(k, k.iadd(filter_, start + i)) for i in range(count)]
-        low = k.bit_and(codes[0], k.constant(0xFFFF, i32))
-        first = low
-        if count == 3:
-            first = k.bit_or(low, k.shift_left(codes[2], k.constant(16, i32)))
-        second = k.bit_and(codes[1], k.constant(0xFFFF, i32)) if count > 1 else k.constant(0, i32)
-        return first, second
+    def _last_filter_pairs(self, filter_: Index) -> list[Value]:
+        """Of fewer than four codes; a word would read beyond the end of the filters.
 
-    def _add(
-        self,
-        tile: Accumulators,
-        rows: list[tuple[Value, Value]],
-        filters: list[tuple[Value, Value]],
-    ) -> Accumulators:
-        k = self.k
-        return [
-            [
-                k.dual_multiply(a[1], b[1], k.dual_multiply(a[0], b[0], total))
-                for b, total in zip(filters, sums, strict=True)
-            ]
-            for a, sums in zip(rows, tile, strict=True)
+        Halves that meet the zeros behind a row may be anything.
+        """
+        k, length = self.k, self.shape.length
+        codes = [
+            self.refs.anchor[1].load(k, k.iadd(filter_, i)) for i in range(length // 4 * 4, length)
         ]
+        if len(codes) == 3:
+            return [k.pack_halves(codes[0], codes[2]), codes[1]]
+        return codes
+
+    def _add(self, tile: Accumulators, i: Index, filter_: list[Value]) -> Accumulators:
+        """Adds the products of the group of four codes i."""
+        k, scratch, rows = self.k, self.refs.scratch, len(tile)
+        assert scratch is not None
+        first = k.imul(i, 2 * rows)
+        result: Accumulators = []
+        for r, (total,) in enumerate(tile):
+            for odd, pair in enumerate(filter_):
+                x = k.load(scratch.ref, [k.iadd(first, rows * odd + r)])
+                total = k.dual_multiply(x, pair, total)
+            result.append([total])
+        return result
+
+
+def _word_constant(k: KernelBuilder, word: int) -> Value:
+    return k.constant(word - (word >> 31 << 32), i32)
+
+
+def packed_constant(k: KernelBuilder, value: int) -> Value:
+    """`value` in both halves of a word."""
+    half = value & 0xFFFF
+    return _word_constant(k, half << 16 | half)

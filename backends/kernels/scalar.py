@@ -151,24 +151,23 @@ def _rescale(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     assert isinstance(op, nn.RescaleOp)
     shift, zero_point = (get_int(op.properties, name) for name in ("shift", "zero_point"))
     lanes = k.lanes(xs[0])
-    product = k.mul(*(k.extend(x, i64) for x in xs))
     if shift > 32:
-        upper = k.cast(k.shift_right_signed(product, k.constant(32, i64, lanes)), i32)
-        if abs(zero_point) << (shift - 32) < 1 << 29:  # the rounding constant takes it along
-            return _rounded_shift(k, upper, shift - 32, zero_point)
-        scaled = _rounded_shift(k, upper, shift - 32)
+        rest = shift - 32
+        half = 1 << (rest - 1)
+        along = abs(zero_point) << rest < 1 << 29  # the rounding constant takes it along
+        rounding = k.constant(half + ((zero_point << rest) if along else 0), i32, lanes)
+        scaled = k.shift_right_signed(
+            k.multiply_high(xs[0], xs[1], rounding), k.constant(rest, i32, lanes)
+        )
+        if along:
+            return scaled
     else:
-        wide = _rounded_shift(k, product, shift)
+        product = k.mul(*(k.extend(x, i64) for x in xs))
+        rounded = k.add(product, k.constant(1 << (shift - 1), i64, lanes))
+        wide = k.shift_right_signed(rounded, k.constant(shift, i64, lanes))
         low, high = (k.constant(limit, i64, lanes) for limit in (-(2**30), 2**30 - 1))
         scaled = k.cast(k.max(k.min(wide, high), low), i32)
     return k.add(scaled, k.constant(zero_point, i32, lanes)) if zero_point else scaled
-
-
-def _rounded_shift(k: KernelBuilder, x: Value, shift: int, offset: int = 0) -> Value:
-    """x / 2^shift, rounded half up, + offset."""
-    element, lanes = element_of(x.type), k.lanes(x)
-    half = k.add(x, k.constant((1 << (shift - 1)) + (offset << shift), element, lanes))
-    return k.shift_right_signed(half, k.constant(shift, element, lanes))
 
 
 def _narrow(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:

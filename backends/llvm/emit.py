@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import (
     MemRefType,
     UnrealizedConversionCastOp,
     VectorType,
+    i64,
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
@@ -361,6 +362,11 @@ class _FunctionEmitter:
         address = self._address(op.ref, [op.index])
         self._line(f"{self.define(op.result)} = load i32, ptr {address}, align 1")
 
+    def _store_word(self, op: Operation) -> None:
+        assert isinstance(op, kernel.StoreWordOp)
+        address = self._address(op.ref, [op.index])
+        self._line(f"store {self._typed(op.value)}, ptr {address}, align 1")
+
     def _half(self, word: str, high: bool) -> str:
         """The signed low or high half of a word, as a word."""
         if not high:
@@ -371,14 +377,19 @@ class _FunctionEmitter:
         self._line(f"{half} = ashr i32 {word}, 16")
         return half
 
+    def _signed_byte(self, word: str, byte: int) -> str:
+        """A byte of a word, as a word."""
+        up, signed = self._fresh("%e"), self._fresh("%e")
+        self._line(f"{up} = shl i32 {word}, {24 - 8 * byte}")
+        self._line(f"{signed} = ashr i32 {up}, 24")
+        return signed
+
     def _extend_pair(self, op: Operation) -> None:
         assert isinstance(op, kernel.ExtendPairOp)
         first = 1 if op.odd.value.data else 0
         halves: list[str] = []
         for byte, high in ((first, False), (first + 2, True)):
-            up, signed, total = (self._fresh("%e") for _ in range(3))
-            self._line(f"{up} = shl i32 {self._use(op.x)}, {24 - 8 * byte}")
-            self._line(f"{signed} = ashr i32 {up}, 24")
+            total, signed = self._fresh("%e"), self._signed_byte(self._use(op.x), byte)
             offset = self._half(self._use(op.offset), high)
             self._line(f"{total} = add i32 {signed}, {offset}")
             halves.append(total)
@@ -393,6 +404,54 @@ class _FunctionEmitter:
         self._line(f"{product} = mul i32 {factors[0]}, {factors[1]}")
         return product
 
+    def _dots(self, op: Operation) -> None:
+        """A loop over the groups of four bytes; their products are spelled out."""
+        assert isinstance(op, kernel.DotsOp)
+        index = self.module.type(IndexType())
+        head, body, done = (self._fresh(p) for p in ("head", "body", "done"))
+        number, following, condition = self._fresh("%i"), self._fresh("%i"), self._fresh("%c")
+        first = self._address(op.w, [op.w_start])
+        before = self._label
+        self._line(f"br label %{head}")
+        self._start(head)
+        totals = [self.define(total) for total in op.totals]
+        position = len(self.lines)
+        fours = get_int(op.properties, "fours")
+        self._line(f"{condition} = icmp slt {index} {number}, {fours}")
+        self._line(f"br i1 {condition}, label %{body}, label %{done}")
+        self._start(body)
+        word = self._load_at("i32", first, number, scale=4)
+        sums = list(totals)
+        for half, row in ((h, r) for h in range(2) for r in range(4)):
+            x = self._load_at("i32", self._use(op.x), number, scale=32, offset=16 * half + 4 * row)
+            for high in (False, True):
+                total, product = self._fresh("%m"), self._fresh("%m")
+                w = self._signed_byte(word, half + 2 * int(high))
+                self._line(f"{product} = mul i32 {self._half(x, high)}, {w}")
+                self._line(f"{total} = add i32 {sums[row]}, {product}")
+                sums[row] = total
+        self._line(f"{following} = add nsw {index} {number}, 1")
+        self._line(f"br label %{head}")
+        phis = [(number, index, "0", following)] + [
+            (total, "i32", self._use(start), last)
+            for total, start, last in zip(totals, op.sums, sums, strict=True)
+        ]
+        self.lines[position:position] = [
+            f"  {name} = phi {kind} [ {start}, %{before} ], [ {last}, %{body} ]"
+            for name, kind, start, last in phis
+        ]
+        self._start(done)
+
+    def _load_at(self, kind: str, start: str, number: str, scale: int, offset: int = 0) -> str:
+        """What is `offset` bytes behind element `number`, of `scale` bytes, at any alignment."""
+        index = self.module.type(IndexType())
+        scaled, place, address, value = (self._fresh("%d") for _ in range(4))
+        self._line(f"{scaled} = mul {index} {number}, {scale}")
+        self._line(f"{place} = add {index} {scaled}, {offset}")
+        self._line(f"{address} = getelementptr i8, ptr {start}, {index} {place}")
+        self._line(f"{value} = load {kind}, ptr {address}, align 1")
+        return value
+
     def _dual_multiply(self, op: Operation) -> None:
         assert isinstance(op, kernel.DualMultiplyOp)
         a, b = self._use(op.a), self._use(op.b)
@@ -404,9 +463,48 @@ class _FunctionEmitter:
 
     def _half_multiply(self, op: Operation) -> None:
         assert isinstance(op, kernel.HalfMultiplyOp)
-        high = bool(op.high.value.data)
-        product = self._product_of_halves(self._use(op.a), self._use(op.b), high)
+        a = self._half(self._use(op.a), bool(op.a_high.value.data))
+        b = self._half(self._use(op.b), bool(op.b_high.value.data))
+        product = self._fresh("%m")
+        self._line(f"{product} = mul i32 {a}, {b}")
         self._line(f"{self.define(op.result)} = add i32 {self._use(op.sum)}, {product}")
+
+    def _saturate(self, op: Operation) -> None:
+        assert isinstance(op, kernel.SaturateOp)
+        x = self._fresh("%s")
+        self._line(f"{x} = ashr {self._typed(op.x)}, {get_int(op.properties, 'shift')}")
+        for name, limit in (("smin", 127), ("smax", -128)):
+            callee = self.module.declare(f"llvm.{name}.i32", "i32", ["i32", "i32"])
+            clamped = self._fresh("%s")
+            self._line(f"{clamped} = call i32 {callee}(i32 {x}, i32 {limit})")
+            x = clamped
+        self._names[op.result] = x
+
+    def _pack_halves(self, op: Operation) -> None:
+        assert isinstance(op, kernel.PackHalvesOp)
+        low, high = self._fresh("%h"), self._fresh("%h")
+        self._line(f"{low} = and i32 {self._use(op.low)}, 65535")
+        self._line(f"{high} = shl i32 {self._use(op.high)}, 16")
+        self._line(f"{self.define(op.result)} = or i32 {low}, {high}")
+
+    def _splat(self, number: int, like: Attribute) -> str:
+        """`number` in each lane of an i64."""
+        if not isinstance(like, VectorType):
+            return str(number)
+        return f"<{', '.join([f'i64 {number}'] * like.get_shape()[0])}>"
+
+    def _multiply_high(self, op: Operation) -> None:
+        assert isinstance(op, kernel.MultiplyHighOp)
+        narrow = self.module.type(op.result.type)
+        wide = self.module.type(kernel.with_element(op.result.type, i64))
+        factors = self._fresh("%f"), self._fresh("%f")
+        for name, value in zip(factors, (op.a, op.b), strict=True):
+            self._line(f"{name} = sext {self._typed(value)} to {wide}")
+        product, upper, high = (self._fresh("%f") for _ in range(3))
+        self._line(f"{product} = mul {wide} {factors[0]}, {factors[1]}")
+        self._line(f"{upper} = lshr {wide} {product}, {self._splat(32, op.result.type)}")
+        self._line(f"{high} = trunc {wide} {upper} to {narrow}")
+        self._line(f"{self.define(op.result)} = add {self._typed(op.sum)}, {high}")
 
     def _address(self, ref: SSAValue, indices: Sequence[SSAValue]) -> str:
         assert isinstance(ref.type, MemRefType)
@@ -504,9 +602,14 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     kernel.SelectOp: _FunctionEmitter._select,  # pyright: ignore[reportPrivateUsage]
     kernel.CastOp: _FunctionEmitter._convert,  # pyright: ignore[reportPrivateUsage]
     kernel.LoadWordOp: _FunctionEmitter._load_word,  # pyright: ignore[reportPrivateUsage]
+    kernel.StoreWordOp: _FunctionEmitter._store_word,  # pyright: ignore[reportPrivateUsage]
     kernel.ExtendPairOp: _FunctionEmitter._extend_pair,  # pyright: ignore[reportPrivateUsage]
     kernel.DualMultiplyOp: _FunctionEmitter._dual_multiply,  # pyright: ignore[reportPrivateUsage]
     kernel.HalfMultiplyOp: _FunctionEmitter._half_multiply,  # pyright: ignore[reportPrivateUsage]
+    kernel.DotsOp: _FunctionEmitter._dots,  # pyright: ignore[reportPrivateUsage]
+    kernel.SaturateOp: _FunctionEmitter._saturate,  # pyright: ignore[reportPrivateUsage]
+    kernel.PackHalvesOp: _FunctionEmitter._pack_halves,  # pyright: ignore[reportPrivateUsage]
+    kernel.MultiplyHighOp: _FunctionEmitter._multiply_high,  # pyright: ignore[reportPrivateUsage]
     arith.NegfOp: _FunctionEmitter._negate,  # pyright: ignore[reportPrivateUsage]
     math.ErfOp: _FunctionEmitter._erf,  # pyright: ignore[reportPrivateUsage]
     vector.BroadcastOp: _FunctionEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]

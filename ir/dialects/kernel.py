@@ -10,6 +10,7 @@ from xdsl.dialects.builtin import (
     BoolAttr,
     Float32Type,
     IndexType,
+    IntegerAttr,
     IntegerType,
     MemRefType,
     StringAttr,
@@ -26,8 +27,10 @@ from xdsl.irdl import (
     prop_def,
     result_def,
     traits_def,
+    var_operand_def,
+    var_result_def,
 )
-from xdsl.traits import MemoryReadEffect, Pure
+from xdsl.traits import MemoryReadEffect, MemoryWriteEffect, Pure
 
 from niwaki.ir.dialects.tensor_op import require
 
@@ -166,6 +169,11 @@ class ExtendOp(IRDLOperation):
         require(mask_type(self.x.type) == mask_type(self.result.type), "the lanes must be the same")
 
 
+def _require_bytes(kind: Attribute) -> None:
+    flat = isinstance(kind, MemRefType) and kind.element_type == i8 and kind.get_num_dims() == 1
+    require(flat, "the memref must be flat, of i8")
+
+
 @irdl_op_definition
 class LoadWordOp(IRDLOperation):
     """Four neighbouring bytes from `index` on as an i32, at any alignment."""
@@ -178,9 +186,22 @@ class LoadWordOp(IRDLOperation):
     assembly_format = "$ref `[` $index `]` attr-dict `:` type($ref)"
 
     def verify_(self) -> None:
-        kind = self.ref.type
-        flat = isinstance(kind, MemRefType) and kind.element_type == i8 and kind.get_num_dims() == 1
-        require(flat, "the memref must be flat, of i8")
+        _require_bytes(self.ref.type)
+
+
+@irdl_op_definition
+class StoreWordOp(IRDLOperation):
+    """Stores an i32 as four neighbouring bytes from `index` on, at any alignment."""
+
+    name = "kernel.store_word"
+    traits = traits_def(MemoryWriteEffect())
+    value = operand_def(i32)
+    ref = operand_def(MemRefType)
+    index = operand_def(IndexType)
+    assembly_format = "$value `,` $ref `[` $index `]` attr-dict `:` type($ref)"
+
+    def verify_(self) -> None:
+        _require_bytes(self.ref.type)
 
 
 @irdl_op_definition
@@ -210,8 +231,47 @@ class DualMultiplyOp(IRDLOperation):
 
 
 @irdl_op_definition
+class DotsOp(IRDLOperation):
+    """Four dot products of packed halves with one row of bytes, added to `sums`.
+
+    Four bytes of `w` at a time, from the element `w_start` on, are the words (0, 2) and (1, 3) of
+    `kernel.extend_pair`: the first meets the next four words of `x`, the second the four behind
+    them, one of each for every sum. `fours` times.
+    """
+
+    name = "kernel.dots"
+    traits = traits_def(MemoryReadEffect())
+    x = operand_def(MemRefType)
+    w = operand_def(MemRefType)
+    w_start = operand_def(IndexType)
+    sums = var_operand_def(i32)
+    totals = var_result_def(i32)
+    fours = prop_def(IntegerAttr)
+    assembly_format = (
+        "$fours $x `,` $w `[` $w_start `]` `,` $sums attr-dict `:` type($x) `,` type($w) `->` "
+        "type($totals)"
+    )
+
+    def verify_(self) -> None:
+        _require_bytes(self.w.type)
+        require(len(self.sums) == len(self.totals) == 4, "there must be four sums")
+
+
+@irdl_op_definition
+class SaturateOp(IRDLOperation):
+    """x >> `shift`, signed, as the nearest i8, which stays an i32 (SSAT)."""
+
+    name = "kernel.saturate"
+    traits = traits_def(Pure())
+    x = operand_def(i32)
+    result = result_def(i32)
+    shift = prop_def(IntegerAttr)
+    assembly_format = "$x `,` $shift attr-dict"
+
+
+@irdl_op_definition
 class HalfMultiplyOp(IRDLOperation):
-    """sum + a's low (`high`: high) half * b's, signed (SMLABB, SMLATT)."""
+    """sum + a half of a * a half of b, signed, low or high ones (SMLABB, SMLABT, ...)."""
 
     name = "kernel.half_multiply"
     traits = traits_def(Pure())
@@ -219,8 +279,41 @@ class HalfMultiplyOp(IRDLOperation):
     b = operand_def(i32)
     sum = operand_def(i32)
     result = result_def(i32)
-    high = prop_def(BoolAttr)
-    assembly_format = "$high $a `,` $b `,` $sum attr-dict"
+    a_high = prop_def(BoolAttr)
+    b_high = prop_def(BoolAttr)
+    assembly_format = "$a_high $b_high $a `,` $b `,` $sum attr-dict"
+
+
+@irdl_op_definition
+class PackHalvesOp(IRDLOperation):
+    """The low halves of `low` and `high` as the halves of one word (PKHBT)."""
+
+    name = "kernel.pack_halves"
+    traits = traits_def(Pure())
+    low = operand_def(i32)
+    high = operand_def(i32)
+    result = result_def(i32)
+    assembly_format = "$low `,` $high attr-dict"
+
+
+@irdl_op_definition
+class MultiplyHighOp(IRDLOperation):
+    """sum + the upper 32 bits of the signed product a * b, elementwise, i32 (SMMLA)."""
+
+    name = "kernel.multiply_high"
+    traits = traits_def(Pure())
+    a = operand_def()
+    b = operand_def()
+    sum = operand_def()
+    result = result_def()
+    assembly_format = (
+        "$a `,` $b `,` $sum attr-dict `:` type($a) `,` type($b) `,` type($sum) `->` type($result)"
+    )
+
+    def verify_(self) -> None:
+        kinds = [v.type for v in (*self.operands, self.result)]
+        require(all(kind == kinds[0] for kind in kinds), "operands and result must have one type")
+        require(element_of(kinds[0]) == i32, "operands must be of i32")
 
 
 KERNEL = Dialect(
@@ -234,5 +327,10 @@ KERNEL = Dialect(
         ExtendPairOp,
         DualMultiplyOp,
         HalfMultiplyOp,
+        PackHalvesOp,
+        MultiplyHighOp,
+        StoreWordOp,
+        DotsOp,
+        SaturateOp,
     ],
 )
