@@ -24,13 +24,11 @@ from niwaki.backends.kernels.operands import Contraction, Operand
 from niwaki.backends.kernels.packed_depthwise import packed_constant
 from niwaki.backends.kernels.product import Put
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile
+from niwaki.backends.kernels.tiles import Accumulators, accumulate
 from niwaki.ir.dialects import nn
 
-_ROWS = 2
-"""Rows of a tile: with four columns, what fits the registers."""
 _COLUMNS = 4
-"""The codes of a word."""
+"""Columns of a tile of one row: compilers spill larger ones."""
 _LONGEST = 1024
 """Terms of a sum: bounds the scratch."""
 
@@ -42,7 +40,7 @@ def select_input_cotangent(
     shape = shape_of_gathering(anchor)
     if not shape.in_place or not _fits(shape.out_channels, shape.in_channels):
         return None
-    plan = Plan(False, _ROWS, 0, _scratch_words(shape.in_channels))
+    plan = Plan(False, 1, 0, _scratch_words(shape.in_channels))
     return spec_of(contraction, shape, plan, _InputCotangent)
 
 
@@ -101,22 +99,15 @@ class _Left(ABC):
     """Elements of a contiguous row in memory."""
 
     @abstractmethod
-    def words(self, row: Index, count: int, i: Index) -> list[Value]:
-        """For each of `count` rows, the elements i and i + 1 in a word."""
+    def pair(self, row: Index, i: Index) -> Value:
+        """The elements i and i + 1 of `row` in a word."""
 
     @abstractmethod
-    def halves(self, row: Index, count: int, i: Index) -> list[Value]:
-        """For each of `count` rows, the element i in the lower half of a word."""
+    def half(self, row: Index, i: Index) -> Value:
+        """The element i of `row` in the lower half of a word."""
 
-    def _load_half(self, row: Index, column: Index) -> Value:
+    def _load(self, row: Index, column: Index) -> Value:
         return self.operand.load(self.k, self._place(row, column))
-
-    def _load_word(self, row: Index, column: Index) -> Value:
-        """Two neighbours, at any alignment."""
-        ref = self.operand.ref
-        assert isinstance(ref.type, MemRefType)
-        view = self.k.view(ref, MemRefType(i8, [2 * ref.type.get_shape()[0]]))
-        return self.k.load_word(view, self.k.imul(self._place(row, column), 2))
 
     def _place(self, row: Index, column: Index) -> Index:
         return self.k.iadd(self.k.imul(row, self.width), column)
@@ -125,25 +116,25 @@ class _Left(ABC):
 class _Rows(_Left):
     """Each row is contiguous in memory."""
 
-    def words(self, row: Index, count: int, i: Index) -> list[Value]:
-        return [self._load_word(self.k.iadd(row, r), i) for r in range(count)]
+    def pair(self, row: Index, i: Index) -> Value:
+        """At any alignment."""
+        k, ref = self.k, self.operand.ref
+        assert isinstance(ref.type, MemRefType)
+        view = k.view(ref, MemRefType(i8, [2 * ref.type.get_shape()[0]]))
+        return k.load_word(view, k.imul(self._place(row, i), 2))
 
-    def halves(self, row: Index, count: int, i: Index) -> list[Value]:
-        return [self._load_half(self.k.iadd(row, r), i) for r in range(count)]
+    def half(self, row: Index, i: Index) -> Value:
+        return self._load(row, i)
 
 
 class _Columns(_Left):
-    """Rows are neighbours in memory."""
+    """Rows are columns in memory."""
 
-    def words(self, row: Index, count: int, i: Index) -> list[Value]:
-        following = self.k.iadd(i, 1)
-        if count == 1:
-            return [_join_low(self.k, self._load_half(i, row), self._load_half(following, row))]
-        pairs = self._load_word(i, row), self._load_word(following, row)
-        return [_join_low(self.k, *pairs), _join_high(self.k, *pairs)]
+    def pair(self, row: Index, i: Index) -> Value:
+        return _join_low(self.k, self._load(i, row), self._load(self.k.iadd(i, 1), row))
 
-    def halves(self, row: Index, count: int, i: Index) -> list[Value]:
-        return [self._load_half(i, self.k.iadd(row, r)) for r in range(count)]
+    def half(self, row: Index, i: Index) -> Value:
+        return self._load(i, row)
 
 
 @dataclass(frozen=True)
@@ -162,42 +153,30 @@ class _Product:
 
         def panel(column: Value) -> None:
             self._pack(column)
-            each_tile(
-                k,
-                rows,
-                min(rows, _ROWS),
-                lambda row, count: self._tile(left, row, count, column, put),
-            )
+            k.each(0, rows, 1, lambda row: self._row(left, row, column, put))
 
         k.each(0, self.columns, _COLUMNS, panel)
 
-    def _tile(self, left: _Left, row: Index, count: int, column: Index, put: Put) -> None:
+    def _row(self, left: _Left, row: Index, column: Index, put: Put) -> None:
         k = self.k
 
         def step(pair: Index, tile: Accumulators) -> Accumulators:
-            return self._add(tile, left.words(row, count, k.imul(pair, 2)), pair)
+            return self._add(tile, left.pair(row, k.imul(pair, 2)), pair)
 
-        tile: Accumulators = [[k.constant(0, i32)] * _COLUMNS for _ in range(count)]
-        tile = accumulate(k, 0, self.length // 2, tile, step)
+        tile = accumulate(k, 0, self.length // 2, [[k.constant(0, i32)] * _COLUMNS], step)
         if self.length % 2:
-            last = left.halves(row, count, self.length - 1)
-            tile = self._add(tile, last, self.length // 2)
-        for r, sums in enumerate(tile):
-            for c, value in enumerate(sums):
-                put(k.iadd(row, r), k.iadd(column, c), 1, value)
+            tile = self._add(tile, left.half(row, self.length - 1), self.length // 2)
+        for c, value in enumerate(tile[0]):
+            put(row, k.iadd(column, c), 1, value)
 
-    def _add(self, tile: Accumulators, words: list[Value], pair: Index) -> Accumulators:
-        k = self.k
-        packed = [
-            k.load(self.scratch, [k.iadd(k.imul(pair, _COLUMNS), c)]) for c in range(_COLUMNS)
-        ]
-        return [
-            [k.dual_multiply(word, b, total) for b, total in zip(packed, sums, strict=True)]
-            for word, sums in zip(words, tile, strict=True)
-        ]
+    def _add(self, tile: Accumulators, word: Value, pair: Index) -> Accumulators:
+        k, (sums,) = self.k, tile
+        place = k.imul(pair, _COLUMNS)
+        packed = [k.load(self.scratch, [k.iadd(place, c)]) for c in range(_COLUMNS)]
+        return [[k.dual_multiply(word, b, total) for b, total in zip(packed, sums, strict=True)]]
 
     def _pack(self, column: Index) -> None:
-        """Four columns: for each i and i + 1, a word for each column; the last i may be alone."""
+        """For each i and i + 1, a word for each of four columns; the last i may be alone."""
         k = self.k
 
         def pack(pair: Index) -> None:
@@ -207,9 +186,8 @@ class _Product:
 
         k.each(0, self.length // 2, 1, pack)
         if self.length % 2:
-            nothing = k.constant(0, i32)
-            last = self._load_codes(self.length - 1, column)
-            self._store(self.length // 2, last, (nothing, nothing))
+            zero = k.constant(0, i32)
+            self._store(self.length // 2, self._load_codes(self.length - 1, column), (zero, zero))
 
     def _load_codes(self, i: Index, column: Index) -> tuple[Value, Value]:
         """Columns 0 and 2, and 1 and 3, as differences from the zero point."""
@@ -223,8 +201,8 @@ class _Product:
         k = self.k
         for odd in (0, 1):
             for half, join in enumerate((_join_low, _join_high)):
-                place = k.iadd(k.imul(pair, _COLUMNS), odd + 2 * half)
-                k.store(join(k, first[odd], second[odd]), self.scratch, [place])
+                index = k.iadd(k.imul(pair, _COLUMNS), odd + 2 * half)
+                k.store(join(k, first[odd], second[odd]), self.scratch, [index])
 
 
 def _join_low(k: KernelBuilder, a: Value, b: Value) -> Value:
