@@ -20,7 +20,11 @@ _STEPS = (16, 8, 4, 2, 1)
 
 
 def exact_softmax(b: Builder, x: SSAValue, axis: int) -> SSAValue:
-    """exp(x - max) / sum(exp(x - max)) along `axis`, f32; powers below 2^-25 or so become 0."""
+    """exp(x - max) / sum(exp(x - max)) along `axis`, f32.
+
+    Powers are rounded to multiples of 2^-bits, so that the sum of all fits 31 bits: of n elements,
+    each is wrong by at most about n^2 / 2^31.
+    """
     bits = 30 - (shape_of(x)[axis] - 1).bit_length()
     powers = _power_of_two(b, b.scale(b.sub(x, b.reduce_max(x, [axis])), 1 / math.log(2)))
     whole = b.cast(b.round(b.scale(powers, 2.0**bits)), i32)
