@@ -11,11 +11,10 @@ from niwaki.backends.targets import get_target
 from niwaki.files import write_atomically
 from niwaki.ir.context import NiwakiContext
 from niwaki.ir.errors import UsageError
-from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import training_pipeline
 from niwaki.step import TrainingStep
-from niwaki.tools.model_flags import add_model_flags, compile_model, optimizer_of, techniques_of
+from niwaki.tools.model_flags import add_model_flags, compile_model, options_of, techniques_of
 from niwaki.tools.pass_flags import add_pass_flags, pass_observers, print_timing, selected_passes
 from niwaki.tools.result import Result
 
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     """Writes the output whole or not at all; with --stop-after or --pass-limit, prints the IR."""
-    options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
+    options = options_of(args)
     passes = training_pipeline(
         options, get_target(args.target), args.batch, args.batch_norm, techniques_of(args)
     )

@@ -8,11 +8,12 @@ from typing import Any
 import niwaki
 from niwaki.backends.targets import TARGETS
 from niwaki.ir.errors import UsageError
-from niwaki.ir.training import Optimizer
+from niwaki.ir.training import Optimizer, Scheme, TrainingOptions
 from niwaki.passes.instrument import PassRunner
 from niwaki.passes.losses import LOSSES
 from niwaki.passes.narrow_stash import STASHES
 from niwaki.passes.pipelines import BATCH_NORMS, Techniques
+from niwaki.passes.quantized_updates import ROUNDINGS
 from niwaki.printable import printable
 from niwaki.step import TrainingStep
 
@@ -48,6 +49,21 @@ def add_model_flags(parser: argparse.ArgumentParser, target: bool = True) -> Non
         help="keep activations for the backward pass in fewer bits (default: exactly)",
     )
     parser.add_argument(
+        "--rounding",
+        choices=ROUNDINGS,
+        default="stochastic",
+        help="how updates of quantised parameters become whole (%(default)s)",
+    )
+    parser.add_argument(
+        "--quantization-aware-scaling",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="quantised parameters move as the real numbers that they stand for would",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of everything that is random (%(default)s)"
+    )
+    parser.add_argument(
         "--memory-limit",
         metavar="BYTES",
         type=_bytes,
@@ -71,7 +87,7 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
     return niwaki.compile(
         load_model(args),
         loss=args.loss,
-        optimizer=optimizer_of(args),
+        optimizer=_optimizer_of(args),
         update=args.update,
         batch=args.batch,
         target=args.target,
@@ -79,6 +95,21 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
         batch_norm=args.batch_norm,
         instrument=instrument,
         stash=args.stash,
+        rounding=args.rounding,
+        quantization_aware_scaling=args.quantization_aware_scaling,
+        seed=args.seed,
+    )
+
+
+def options_of(args: argparse.Namespace) -> TrainingOptions:
+    """What is trained and how; UsageError if the flags contradict each other."""
+    return TrainingOptions(
+        args.loss,
+        _optimizer_of(args),
+        Scheme.parse(args.update),
+        args.rounding,
+        args.quantization_aware_scaling,
+        args.seed,
     )
 
 
@@ -95,7 +126,7 @@ def load_model(args: argparse.Namespace) -> niwaki.Program:
     return program
 
 
-def optimizer_of(args: argparse.Namespace) -> Optimizer:
+def _optimizer_of(args: argparse.Namespace) -> Optimizer:
     """The optimizer that the flags ask for; UsageError if they contradict each other."""
     common: dict[str, Any] = {"lr": args.lr, "clip_norm": args.clip_norm}
     if args.weight_decay is not None:

@@ -6,11 +6,10 @@ from niwaki.backends.targets import get_target
 from niwaki.frontends import decoder_config
 from niwaki.ir.errors import UsageError
 from niwaki.ir.program import Program
-from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.memory import readable
 from niwaki.passes.memory_plan import CLASSES, Holder, MemoryPlan, plan_memory
 from niwaki.printable import printable
-from niwaki.tools.model_flags import load_model, optimizer_of, techniques_of
+from niwaki.tools.model_flags import load_model, options_of, techniques_of
 from niwaki.tools.result import Result
 
 _SHOWN = 5
@@ -51,7 +50,7 @@ def run_plan_only(args: argparse.Namespace) -> Result:
     if not is_config and (args.sequence is not None or args.lora_rank is not None):
         raise UsageError("--sequence and --lora-rank belong to the config.json of a decoder")
     program = _decoder(args) if is_config else load_model(args)
-    options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
+    options = options_of(args)
     batch = None if is_config else args.batch
     target, techniques = get_target(args.target), techniques_of(args)
     plan = plan_memory(program, options, target, batch, args.batch_norm, techniques)

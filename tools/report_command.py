@@ -6,11 +6,10 @@ from pathlib import Path
 from niwaki.backends.targets import get_target
 from niwaki.files import write_atomically
 from niwaki.ir.errors import UsageError
-from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.memory import Memory, check_limit, largest_at_peak
 from niwaki.passes.pipelines import compile_program
 from niwaki.printable import printable
-from niwaki.tools.model_flags import add_model_flags, load_model, optimizer_of, techniques_of
+from niwaki.tools.model_flags import add_model_flags, load_model, options_of, techniques_of
 from niwaki.tools.plan_only import add_plan_flags, run_plan_only
 from niwaki.tools.report.ablations import ablations
 from niwaki.tools.report.contents import EntryReport, Report, report_on
@@ -84,7 +83,7 @@ def _check_suffix(flag: str, path: Path, suffix: str) -> None:
 
 def _plan(args: argparse.Namespace) -> tuple[Report, Memory]:
     program, target = load_model(args), get_target(args.target)
-    options = TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
+    options = options_of(args)
     how = (options, target, args.batch, args.batch_norm)
     techniques = techniques_of(args)
     lowered = compile_program(program, *how, techniques=techniques)

@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test-data", metavar="FILE", type=Path, help="evaluated before and after training"
     )
     parser.add_argument("--epochs", type=int, default=1, help="%(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of samples (%(default)s)")
     parser.add_argument(
         "--resume", metavar="FILE", type=Path, help="start from a saved .safetensors file"
     )

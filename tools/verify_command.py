@@ -19,13 +19,12 @@ from niwaki.ir.context import NiwakiContext
 from niwaki.ir.errors import MismatchError, UsageError
 from niwaki.ir.lowered import Lowered, Port
 from niwaki.ir.program import Program
-from niwaki.ir.training import Scheme, TrainingOptions
 from niwaki.ir.weights import Array
 from niwaki.passes.autodiff import AutodiffPass
 from niwaki.passes.instrument import PassRunner
 from niwaki.passes.narrow_stash import NarrowStashPass
 from niwaki.passes.pipelines import compile_program, training_pipeline
-from niwaki.tools.model_flags import add_model_flags, optimizer_of, techniques_of
+from niwaki.tools.model_flags import add_model_flags, options_of, techniques_of
 from niwaki.tools.result import Result
 
 C_TIMEOUT = 300.0
@@ -37,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, and how long and how strictly to compare."""
     add_model_flags(parser, target=False)
     parser.add_argument("--steps", type=int, default=3, help="training steps (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random batch (%(default)s)")
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -77,12 +75,8 @@ def run(args: argparse.Namespace) -> Result:
     return Result(text, {"values": len(errors), "largest_error": largest, "c": c})
 
 
-def _options(args: argparse.Namespace) -> TrainingOptions:
-    return TrainingOptions(args.loss, optimizer_of(args), Scheme.parse(args.update))
-
-
 def _lowered(program: Program, args: argparse.Namespace, target: Target) -> Lowered:
-    how = (_options(args), target, args.batch, args.batch_norm)
+    how = (options_of(args), target, args.batch, args.batch_norm)
     return compile_program(program, *how, techniques=techniques_of(args))
 
 
@@ -122,7 +116,7 @@ def _train_reference(
     """Losses and final state of the interpreter, on the IR as autodiff leaves it."""
     program = program.clone()
     passes = training_pipeline(
-        _options(args), get_target("host"), args.batch, args.batch_norm, techniques_of(args)
+        options_of(args), get_target("host"), args.batch, args.batch_norm, techniques_of(args)
     )
     last = AutodiffPass if args.stash is None else NarrowStashPass
     end = [p.name for p in passes].index(last.name) + 1
