@@ -71,6 +71,13 @@ def main(description: str, run: Callable[[bool], list[Row]]) -> None:
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows here")
     arguments = parser.parse_args()
     rows = run(arguments.quick)
+    print_rows(rows)
+    if arguments.json is not None:
+        write_rows(arguments.json, rows)
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """The table, to stdout."""
     print(f"{'case':<44} {'metric':<18} {'value':>14} {'unit':<12} {'peer':<8} {'ratio':>7}")
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
@@ -78,13 +85,22 @@ def main(description: str, run: Callable[[bool], list[Row]]) -> None:
             f"{row.case:<44} {row.metric:<18} {row.value:>14,.3f} {row.unit:<12} "
             f"{row.peer or '':<8} {ratio:>7}"
         )
-    if arguments.json is not None:
-        document = {
-            "schema": 1,
-            "machine": _machine(),
-            "versions": _versions(),
-            "rows": [asdict(row) for row in rows],
-        }
-        partial = arguments.json.with_suffix(".partial")
-        partial.write_text(json.dumps(document, indent=1) + "\n")
-        partial.replace(arguments.json)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """The JSON file, whole or not at all."""
+    document = {
+        "schema": 1,
+        "machine": _machine(),
+        "versions": _versions(),
+        "rows": [asdict(row) for row in rows],
+    }
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(document, indent=1) + "\n")
+    partial.replace(path)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """What `write_rows` wrote."""
+    document = json.loads(path.read_text())
+    return [Row(**row) for row in document["rows"]]
