@@ -8,10 +8,12 @@ import numpy as np
 from niwaki.arguments import check_arguments, check_labels
 from niwaki.backends.c.example import TestVectors
 from niwaki.backends.c.package import write_c
+from niwaki.backends.c.saved_state import pack, unpack
 from niwaki.backends.llvm.object import llvm_text, object_code
 from niwaki.backends.llvm.session import Session, storage_view
 from niwaki.backends.targets import Target
 from niwaki.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from niwaki.files import write_atomically
 from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.weights import Array
@@ -130,6 +132,22 @@ class TrainingStep:
         for name, array in checkpoint.arrays.items():
             changing.assign(name, array)
         self.lr = checkpoint.lr
+
+    def save_c(self, path: str | Path) -> None:
+        """Writes what `save` writes for the C library: `<name>_load` takes it on every target."""
+        write_atomically(Path(path), pack(self.lowered, self._session.state, self.lr))
+
+    def load_c(self, path: str | Path) -> None:
+        """Restores what the C library of the same step saved: a buffer, or the bytes of a slot.
+
+        Raises UsageError or ModelFileError, and changes nothing then, if the file does not fit.
+        """
+        session = self._session
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        self.lr = unpack(self.lowered, data, session.state, str(path))
 
     def write_c(
         self,

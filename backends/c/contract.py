@@ -1,9 +1,7 @@
 """The interface of a generated library: header, functions, data. See "templates/model.h"."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from math import prod
@@ -23,6 +21,7 @@ from niwaki.backends.c.emit import emit_module
 from niwaki.backends.c.emit_program import ConstantArray
 from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
+from niwaki.backends.c.saved_state import MAGIC, model_hash, payload_bytes, saved_rows
 from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import EntryPoint, Lowered, Port, StorageEntry
 
@@ -87,12 +86,8 @@ class Contract:
 
     @property
     def model_hash(self) -> str:
-        """Of the storage: a state saved under one hash fits every library that has the same."""
-        layout = [astuple(e) for e in (*self.lowered.state, *self.lowered.constants)]
-        digest = hashlib.sha256(json.dumps(layout).encode())
-        digest.update(self.lowered.state_image)
-        digest.update(self.lowered.constants_image)
-        return digest.hexdigest()
+        """A state saved under one hash fits every library that has the same."""
+        return model_hash(self.lowered)
 
     @property
     def names(self) -> dict[str, object]:
@@ -101,7 +96,7 @@ class Contract:
             "p": self.prefix,
             "P": self.prefix.upper(),
             "version": version("niwaki"),
-            "model_hash": self.model_hash[:16],
+            "model_hash": self.model_hash,
             "target": comment_text(self.lowered.target_name),
         }
 
@@ -119,6 +114,7 @@ class Contract:
                 "state_table": _storage_table(self.lowered.state),
                 "constant_table": _storage_table(self.lowered.constants),
                 "size_macros": "\n".join(self._size_macros()),
+                "payload_bytes": payload_bytes(self.lowered),
                 "learning_rate": float_literal(self.learning_rate),
                 "sections": "".join(map(self._section, self.regions)),
                 "members": "\n".join(self._members()),
@@ -264,14 +260,13 @@ class Contract:
             {
                 **self.names,
                 "state_image_bytes": len(self.lowered.state_image),
-                "hash_high": self.model_hash[:8],
-                "hash_low": self.model_hash[8:16],
                 **self._contract_code(),
                 "entry_functions": "\n".join(self._function(e) for e in entries.values()),
             },
         )
         head = f'#include "{self.prefix}.h"\n#include "{self.prefix}_data.h"\n'
-        return f"/* Written by niwaki; do not edit. */\n{head}\n{kernels}\n{contract}"
+        saving = fill("saved_state.c", {**self.names, **self._saving_code()})
+        return f"/* Written by niwaki; do not edit. */\n{head}\n{kernels}\n{contract}\n{saving}"
 
     def _contract_code(self) -> dict[str, str]:
         """What depends on the caller's blocks."""
@@ -289,14 +284,22 @@ class Contract:
                 [f"    context->{b.name} = (unsigned char *){b.name};" for b in blocks]
                 + [f"    context->{b.name}_bytes = {b.name}_bytes;" for b in arena]
             ),
-            "save_state": "\n".join(
-                f"    memcpy(saved + {b.start}, context->{b.name}, {self._macro(b)});"
-                for b in state
-            ),
-            "load_state": "\n".join(
-                f"    memcpy(context->{b.name}, saved + {b.start}, {self._macro(b)});"
-                for b in state
-            ),
+        }
+
+    def _saving_code(self) -> dict[str, str]:
+        """What depends on the state's entries."""
+        blocks = state_blocks(self.lowered)
+        rows: list[str] = []
+        for saved in saved_rows(self.lowered):
+            number = max(n for n, b in enumerate(blocks) if b.start <= saved.offset)
+            place = f"{number}u, {saved.offset - blocks[number].start}u"
+            rows.append(f"    {{{place}, {saved.bytes}u, {saved.stride}u, {saved.count}u}},")
+        return {
+            "magic": f"{MAGIC:08x}",
+            "hash_high": self.model_hash[:8],
+            "hash_low": self.model_hash[8:],
+            "saved_rows": "\n".join(rows),
+            "state_blocks": ", ".join(f"context->{b.name}" for b in blocks),
         }
 
     def _copies(self, state: Sequence[Block]) -> list[str]:

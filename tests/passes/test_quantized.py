@@ -28,7 +28,7 @@ FILTERS = np.array([0.02, 0.03, 0.01, 0.04], np.float32)
 STRIDE, PADDING = 2, 1
 
 
-def _network(groups: int = 1) -> Program:
+def small_network(groups: int = 1) -> Program:
     """A convolution, a sum with its own input path, a mean, a head: every quantised operation."""
     rng = np.random.default_rng(0)
     b = ProgramBuilder()
@@ -211,7 +211,7 @@ def test_mean_gradient() -> None:
 @pytest.mark.parametrize("rounding", ["stochastic", "error_feedback", "nearest"])
 @pytest.mark.parametrize("groups", [1, 4])
 def test_lowering_changes_no_bit_of_a_run(groups: int, rounding: str) -> None:
-    program = _trained(_network(groups), ExpandUpdatesPass(rounding))
+    program = _trained(small_network(groups), ExpandUpdatesPass(rounding))
     lowered = apply(program, LowerQuantizedPass())
     effects.verify(lowered.module)
     states: list[dict[str, np.ndarray]] = [{}, {}]
@@ -232,7 +232,7 @@ def test_lowering_changes_no_bit_of_a_run(groups: int, rounding: str) -> None:
 
 
 def test_no_quantised_type_is_left() -> None:
-    lowered = apply(_trained(_network(), ExpandUpdatesPass()), LowerQuantizedPass())
+    lowered = apply(_trained(small_network(), ExpandUpdatesPass()), LowerQuantizedPass())
 
     assert "quantized<" not in str(lowered.module)
     for op in lowered.module.walk():
@@ -241,7 +241,7 @@ def test_no_quantised_type_is_left() -> None:
 
 def test_results_are_close_to_those_of_real_numbers() -> None:
     """Within half a code for each of the three roundings on the way."""
-    program = _network()
+    program = small_network()
     x, _ = _inputs()
     (actual,) = run(program, "forward", [x])
     weights = program.weights

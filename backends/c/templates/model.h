@@ -36,9 +36,17 @@ extern "C" {
 /** Alignment of the arena and of the state. */
 #define ${P}_ALIGNMENT 8u
 ${size_macros}
+/** Bytes of the state that training steps change. */
+#define ${P}_PAYLOAD_BYTES ${payload_bytes}u
 /** Bytes of what ${p}_save writes. */
-#define ${P}_SAVE_BYTES (${P}_STATE_BYTES + 24u)
-/** Identifies the model and the layout of its state. */
+#define ${P}_SAVE_BYTES (${P}_PAYLOAD_BYTES + 32u)
+/** The largest `write_bytes` of a storage. */
+#define ${P}_WRITE_BYTES_MAX 256u
+/** Bytes of a slot that is written in pieces of `unit` bytes. */
+#define ${P}_SLOT_BYTES(unit) \
+    ((31u + (unit)) / (unit) * (unit) \
+        + (${P}_PAYLOAD_BYTES + (unit) - 1u) / (unit) * (unit))
+/** Identifies the model and what its training steps change: the same for every target. */
 #define ${P}_MODEL_HASH "${model_hash}"
 /** The learning rate until ${p}_set_lr is called. */
 #define ${P}_INITIAL_LR ${learning_rate}
@@ -51,9 +59,10 @@ enum {
     ${P}_ERROR_ALIGNMENT = 3, /**< the arena or the state is not aligned to ${P}_ALIGNMENT */
     ${P}_ERROR_CONTEXT = 4,   /**< the context was not initialised */
     ${P}_ERROR_VALUE = 5,     /**< the learning rate is negative or no number */
-    ${P}_ERROR_FORMAT = 6,    /**< the buffer does not hold a saved state of this version */
+    ${P}_ERROR_FORMAT = 6,    /**< there is no saved state of this version */
     ${P}_ERROR_MODEL = 7,     /**< the saved state is of another model */
-    ${P}_ERROR_CHECKSUM = 8   /**< the saved state is damaged */
+    ${P}_ERROR_CHECKSUM = 8,  /**< the saved state is damaged */
+    ${P}_ERROR_STORAGE = 9    /**< the storage failed, or does not hold what was written */
 };
 
 /** A model in use; the members belong to the library. */
@@ -62,6 +71,24 @@ ${members}
     float lr;
     uint32_t ready;
 } ${p}_context;
+
+/**
+ * Two slots (0 and 1) of a memory that keeps its content without power, such as flash.
+ *
+ * The functions return 0, or anything else if they fail. Offsets are bytes from the slot's start.
+ */
+typedef struct {
+    int (*read)(void *user, uint32_t slot, uint32_t offset, void *data, uint32_t bytes);
+    /** Makes all bytes of a slot writable (in flash: 0xff). NULL if they always are. */
+    int (*erase)(void *user, uint32_t slot);
+    /** Offset and number of bytes are multiples of `write_bytes`; no byte is written twice. */
+    int (*write)(void *user, uint32_t slot, uint32_t offset, const void *data, uint32_t bytes);
+    void *user;
+    /** At least ${P}_SLOT_BYTES(write_bytes). */
+    uint32_t slot_bytes;
+    /** The smallest piece that can be written: 1 to ${P}_WRITE_BYTES_MAX. */
+    uint32_t write_bytes;
+} ${p}_storage;
 
 /**
  * Prepares a context and puts the model's initial state into `state`.
@@ -77,14 +104,32 @@ ${entry_prototypes}
 int ${p}_set_lr(${p}_context *context, float lr);
 
 /**
- * Writes the state (${P}_SAVE_BYTES bytes) to `buffer` and their number to `written`.
+ * Writes what training changes (${P}_SAVE_BYTES bytes) to `buffer` and their number to `written`.
  *
- * The bytes are in the order of this core.
+ * That is the learning rate and the part of the state that steps write. The bytes are the same on
+ * every target; `TrainingStep.load_c` reads and `TrainingStep.save_c` writes them in Python.
  */
 int ${p}_save(const ${p}_context *context, void *buffer, size_t size, size_t *written);
 
 /** Takes over a saved state. Everything is checked first: on an error the state is unchanged. */
 int ${p}_load(${p}_context *context, const void *buffer, size_t size);
+
+/**
+ * Saves the state in the slot that does not hold the newest saved one.
+ *
+ * Power may fail at any time: the newest state saved before is still there, or the new one is
+ * whole. Reads both slots, and what was written once more. Needs no memory but the stack.
+ */
+int ${p}_checkpoint_write(const ${p}_context *context, const ${p}_storage *storage);
+
+/**
+ * Takes over the newest state that is whole, from either slot.
+ *
+ * If there is none the state is unchanged: ${P}_ERROR_FORMAT (nothing was saved yet),
+ * ${P}_ERROR_MODEL, ${P}_ERROR_CHECKSUM, or ${P}_ERROR_STORAGE if a slot cannot be read. If the
+ * storage fails while the state is copied, the context must be initialised again.
+ */
+int ${p}_checkpoint_read(${p}_context *context, const ${p}_storage *storage);
 
 #ifdef __cplusplus
 }

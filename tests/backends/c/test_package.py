@@ -171,12 +171,15 @@ def test_names_of_the_model_stay_inside_comments(tmp_path: Path) -> None:
         assert _without_comments(text) == _without_comments(
             (tame / path.relative_to(hostile)).read_text()
         ), path.name
-        assert "\\" not in text.replace("'\\0'", "").replace("\\n", ""), path.name
+        assert "\\" not in "".join(_COMMENT.findall(text)), path.name
+
+
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 def _without_comments(text: str) -> str:
     """The code; the model's hash depends on the names."""
-    code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    code = _COMMENT.sub("", text)
     return re.sub(r'(MODEL_HASH\w*) (0x\w+u|"\w+")', r"\1", code)
 
 
