@@ -66,7 +66,10 @@ def draw(points: Sequence[Point], path: Path) -> None:
                 axes.annotate(
                     p.scheme, (p.kilobytes, p.accuracy), (5, -11), textcoords="offset points"
                 )
-    axes.set_xscale("log")
+    # The head adds next to nothing: linear there, logarithmic beyond.
+    axes.set_xscale("symlog", linthresh=50)
+    ticks = [0, 25, 50, 100, 200, 500, 1000, 2000, 5000]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("memory that the update adds to inference (KiB, analytic model)")
     axes.set_ylabel("accuracy (%)")
     axes.grid(alpha=0.3)
