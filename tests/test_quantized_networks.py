@@ -1,14 +1,17 @@
 """The shared networks: split in two they are the same, and in real numbers nearly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
-from niwaki.ir.weights import Array
 from tests.quantized_networks import NETWORKS, find_data, layers, load, load_float
 
 RESOLUTION = 32
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 pytestmark = pytest.mark.skipif(
     find_data(f"{NETWORKS[0]}-int8.npz") is None, reason="the shared data is absent"
