@@ -151,7 +151,12 @@ class _Kernel:
 
         def channel(c: Value) -> None:
             start, words = self._pack_filter(c)
-            self.k.nest([batch, self.band.count], lambda place: self._rows(*place, c, start, words))
+
+            def band(place: list[Index]) -> None:
+                image, number = place
+                self._rows(image, number, c, start, words)
+
+            self.k.nest([batch, self.band.count], band)
 
         self.k.each(0, channels, 1, channel)
 
