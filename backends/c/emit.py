@@ -131,30 +131,31 @@ NIWAKI_PACKED(NIWAKI_PACK, "pkhbt %0, %2, %1, lsl #16")
 #define NIWAKI_SATURATE_SHIFTED(x, shift) NIWAKI_SATURATE_TEXT((x), ", asr #" #shift)
 /* Four bytes of w, extended, with the next eight words of x. */
 #define NIWAKI_DOTS_OF_FOUR                                                                     \\
-    "ldr %6, [%5], #4\\n\\t"                                                                    \\
-    "ldmia %4!, {r4, r5, r6, r8}\\n\\t"                                                         \\
-    "sxtb16 %7, %6\\n\\t"                                                                       \\
-    "smlad %0, r4, %7, %0\\n\\t"                                                                \\
-    "smlad %1, r5, %7, %1\\n\\t"                                                                \\
-    "smlad %2, r6, %7, %2\\n\\t"                                                                \\
-    "smlad %3, r8, %7, %3\\n\\t"                                                                \\
-    "ldmia %4!, {r4, r5, r6, r8}\\n\\t"                                                         \\
-    "sxtb16 %7, %6, ror #8\\n\\t"                                                               \\
-    "smlad %0, r4, %7, %0\\n\\t"                                                                \\
-    "smlad %1, r5, %7, %1\\n\\t"                                                                \\
-    "smlad %2, r6, %7, %2\\n\\t"                                                                \\
-    "smlad %3, r8, %7, %3\\n\\t"
+    "ldr %6, [%5], #4\\n\\t"                                                                      \\
+    "ldmia %4!, {r8-r11}\\n\\t"                                                                   \\
+    "sxtb16 %7, %6\\n\\t"                                                                         \\
+    "smlad %0, r8, %7, %0\\n\\t"                                                                  \\
+    "smlad %1, r9, %7, %1\\n\\t"                                                                  \\
+    "smlad %2, r10, %7, %2\\n\\t"                                                                 \\
+    "smlad %3, r11, %7, %3\\n\\t"                                                                 \\
+    "ldmia %4!, {r8-r11}\\n\\t"                                                                   \\
+    "sxtb16 %7, %6, ror #8\\n\\t"                                                                 \\
+    "smlad %0, r8, %7, %0\\n\\t"                                                                  \\
+    "smlad %1, r9, %7, %1\\n\\t"                                                                  \\
+    "smlad %2, r10, %7, %2\\n\\t"                                                                 \\
+    "smlad %3, r11, %7, %3\\n\\t"
 #define NIWAKI_DOTS_OF_EIGHT NIWAKI_DOTS_OF_FOUR NIWAKI_DOTS_OF_FOUR
 #define NIWAKI_DOTS(text)                                                                       \\
     __asm__(text                                                                                \\
-            : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3]), "+r"(x), "+r"(w),     \\
-              "=&r"(four), "=&r"(pair)                                                          \\
+            : "+r"(s0), "+r"(s1), "+r"(s2), "+r"(s3), "+r"(x), "+r"(w), "=&r"(four),            \\
+              "=&r"(pair)                                                                       \\
             :                                                                                   \\
-            : "r4", "r5", "r6", "r8", "memory")
+            : "r8", "r9", "r10", "r11", "memory")
 
-static inline void niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t fours, uint32_t *sums)
+__attribute__((always_inline)) static inline void
+niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t fours, uint32_t *sums)
 {
-    uint32_t four, pair;
+    uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], four, pair;
     for (; fours >= 4; fours -= 4) {
         NIWAKI_DOTS(NIWAKI_DOTS_OF_EIGHT NIWAKI_DOTS_OF_EIGHT);
     }
@@ -164,6 +165,41 @@ static inline void niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t four
     if ((fours & 1) != 0) {
         NIWAKI_DOTS(NIWAKI_DOTS_OF_FOUR);
     }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+
+/* Two halves of w with the next four words of x. */
+#define NIWAKI_DOTS_OF_TWO                                                                      \\
+    "ldr %6, [%5], #4\\n\\t"                                                                      \\
+    "ldmia %4!, {r8-r11}\\n\\t"                                                                   \\
+    "smlad %0, r8, %6, %0\\n\\t"                                                                  \\
+    "smlad %1, r9, %6, %1\\n\\t"                                                                  \\
+    "smlad %2, r10, %6, %2\\n\\t"                                                                 \\
+    "smlad %3, r11, %6, %3\\n\\t"
+#define NIWAKI_HALF_DOTS(text)                                                                  \\
+    __asm__(text                                                                                \\
+            : "+r"(s0), "+r"(s1), "+r"(s2), "+r"(s3), "+r"(x), "+r"(w), "=&r"(two)              \\
+            :                                                                                   \\
+            : "r8", "r9", "r10", "r11", "memory")
+
+__attribute__((always_inline)) static inline void
+niwaki_half_dots(const uint32_t *x, const uint16_t *w, int32_t twos, uint32_t *sums)
+{
+    uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], two;
+    for (; twos >= 4; twos -= 4) {
+        NIWAKI_HALF_DOTS(
+            NIWAKI_DOTS_OF_TWO NIWAKI_DOTS_OF_TWO NIWAKI_DOTS_OF_TWO NIWAKI_DOTS_OF_TWO);
+    }
+    for (; twos > 0; --twos) {
+        NIWAKI_HALF_DOTS(NIWAKI_DOTS_OF_TWO);
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
 }
 #else
 static inline uint32_t niwaki_half(uint32_t word, int shift)
@@ -202,6 +238,19 @@ static inline void niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t four
             }
         }
         w += 4;
+    }
+}
+
+static inline void
+niwaki_half_dots(const uint32_t *x, const uint16_t *w, int32_t twos, uint32_t *sums)
+{
+    for (; twos > 0; --twos) {
+        const uint32_t pair = niwaki_word(w);
+        for (int row = 0; row < 4; ++row) {
+            sums[row] = NIWAKI_MULTIPLY_BOTH(*x, pair, sums[row]);
+            ++x;
+        }
+        w += 2;
     }
 }
 

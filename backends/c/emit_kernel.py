@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import (
     MemRefType,
     UnrealizedConversionCastOp,
     VectorType,
+    i16,
 )
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 
@@ -362,7 +363,9 @@ class KernelEmitter:
         names = tuple(f"{name}[{n}]" for n in range(len(op.sums)))
         self._line(f"uint32_t {name}[4] = {{{', '.join(self._texts[s][0] for s in op.sums)}}};")
         x, w = self._texts[op.x][0], self._address(op.w, [op.w_start])
-        self._line(f"niwaki_dots({x}, &{w}, {get_int(op.properties, 'fours')}, {name});")
+        assert isinstance(op.w.type, MemRefType)
+        function = "niwaki_half_dots" if op.w.type.element_type == i16 else "niwaki_dots"
+        self._line(f"{function}({x}, &{w}, {get_int(op.properties, 'words')}, {name});")
         for total, text in zip(op.totals, names, strict=True):
             self._texts[total] = (text,)
 

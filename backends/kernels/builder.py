@@ -118,6 +118,16 @@ class KernelBuilder:
             self._constants[key] = scalar
         return self._constants[key]
 
+    @staticmethod
+    def known(value: Value) -> int | None:
+        """The number of an integer constant, or of all lanes of one."""
+        owner = value.owner
+        if isinstance(owner, vector.BroadcastOp):
+            owner = owner.source.owner
+        if isinstance(owner, arith.ConstantOp) and isinstance(owner.value, IntegerAttr):
+            return owner.value.value.data
+        return None
+
     def _hoist(self, op: Operation) -> Value:
         last, first = self._last_constant, self._entry.first_op
         if last is not None:
@@ -451,12 +461,12 @@ class KernelBuilder:
         return self._one(PackHalvesOp.create(operands=[low, high], result_types=[i32]))
 
     def dots(
-        self, x: Value, w: Value, w_start: Index, fours: int, sums: Sequence[Value]
+        self, x: Value, w: Value, w_start: Index, words: int, sums: Sequence[Value]
     ) -> list[Value]:
-        """Four dot products: the packed halves `x` with the bytes of `w` from `w_start` on."""
+        """Four dot products: the packed halves `x` with `words` of `w` from `w_start` on."""
         op = DotsOp.create(
             operands=[x, w, self.index(w_start), *sums],
-            properties={"fours": IntegerAttr(fours, i32)},
+            properties={"words": IntegerAttr(words, i32)},
             result_types=[i32] * 4,
         )
         return list(self._insert(op).results)
@@ -466,7 +476,7 @@ class KernelBuilder:
         shift = 0
         owner = x.owner
         if isinstance(owner, arith.ShRSIOp):
-            known = _known(owner.rhs)
+            known = self.known(owner.rhs)
             if known is not None:
                 x, shift = owner.lhs, known
         properties = {"shift": IntegerAttr(shift, i32)}
@@ -544,20 +554,12 @@ class KernelBuilder:
         return self._one(vector.BitcastOp(packed, VectorType(i1, [count * 8])))
 
 
-def _known(value: Value) -> int | None:
-    """The number of an integer constant."""
-    owner = value.owner
-    if isinstance(owner, arith.ConstantOp) and isinstance(owner.value, IntegerAttr):
-        return owner.value.value.data
-    return None
-
-
 def _clamped(value: Value, low: Value) -> Value | None:
     """x, where max(value, low) is the scalar x clamped to i8."""
     owner = value.owner
     if value.type != i32 or not isinstance(owner, arith.MinSIOp):
         return None
-    limits = _known(low), _known(owner.rhs)
+    limits = KernelBuilder.known(low), KernelBuilder.known(owner.rhs)
     return owner.lhs if limits == (-128, 127) else None
 
 

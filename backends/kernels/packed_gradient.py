@@ -1,80 +1,75 @@
 """Cotangents of 1x1 convolutions of codes on cores with packed halves: two products at a time.
 
-Both are sums over i of left[row, i] * codes[i, column]: the input's over output channels (the
-codes are the filter), the filter's over positions (the codes are the input). Four columns of codes
-are packed into scratch once for all rows, neighbouring i in the halves of a word; one instruction
-then multiplies two pairs and adds both products.
+Both are sums over i of left[row, i] * right[i, column], of halves. Four columns are packed into
+scratch for all rows, neighbouring i in the halves of a word; one instruction then multiplies two
+pairs and adds both products to a sum.
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from xdsl.dialects.builtin import MemRefType, i8, i32
+from xdsl.dialects.builtin import MemRefType, i8, i16, i32
 from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.convolution import (
-    Kernel,
-    Plan,
-    shape_of_gathering,
-    spec_of,
-)
+from niwaki.backends.kernels.convolution import Kernel, Plan, shape_of_gathering, spec_of
 from niwaki.backends.kernels.filter_gradient import shape_of_filter_gradient
-from niwaki.backends.kernels.operands import Contraction, Operand
-from niwaki.backends.kernels.packed_depthwise import packed_constant
+from niwaki.backends.kernels.operands import Contraction, Operand, References
+from niwaki.backends.kernels.packed import packed_constant
 from niwaki.backends.kernels.product import Put
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.tiles import Accumulators, accumulate
 from niwaki.ir.dialects import nn
 
-_COLUMNS = 4
-"""Columns of a tile of one row: compilers spill larger ones."""
-_LONGEST = 1024
-"""Terms of a sum: bounds the scratch."""
+_MOST_WORDS = 4096
+"""Of scratch."""
+
+Load = Callable[[Index], tuple[Value, Value]]
+"""i -> four columns of the right matrix at i, in the halves of two words."""
+Store = Callable[[Index, int, Value], None]
+"""(pair, column, word): takes the elements 2 * pair and 2 * pair + 1 of one of four columns."""
+_CODES = ((0, 2), (1, 3))
+"""The columns in the halves of what `Load` gives: bytes as they widen,"""
+_HALVES = ((0, 1), (2, 3))
+"""and halves as they lie in memory."""
 
 
 def select_input_cotangent(
     anchor: nn.IntegerConv2dDxOp, contraction: Contraction
 ) -> KernelSpec | None:
-    """The kernel of the input's cotangent; None where this form does not fit the shape."""
+    """The kernel of the input's cotangent; None where this form does not fit the shape.
+
+    Rows are positions of the output's cotangent, columns those of the filter.
+    """
     shape = shape_of_gathering(anchor)
-    if not shape.in_place or not _fits(shape.out_channels, shape.in_channels):
+    words = 4 * _pairs(shape.in_channels)
+    if not shape.in_place or shape.out_channels % 4 or words > _MOST_WORDS:
         return None
-    plan = Plan(False, 1, 0, _scratch_words(shape.in_channels))
-    return spec_of(contraction, shape, plan, _InputCotangent)
+    return spec_of(contraction, shape, Plan(False, 1, 0, words), _InputCotangent)
 
 
 def select_filter_cotangent(
     anchor: nn.IntegerConv2dDwOp, contraction: Contraction
 ) -> KernelSpec | None:
-    """The kernel of the filter's cotangent; None where this form does not fit the shape."""
+    """The kernel of the filter's cotangent; None where this form does not fit the shape.
+
+    Rows are channels of the input, columns those of the output's cotangent; sums over positions.
+    """
     shape = shape_of_filter_gradient(anchor)
-    if not shape.flat or shape.groups != 1 or not _fits(shape.in_channels, shape.positions):
+    inputs, outputs, positions = shape.in_channels, shape.out_channels, shape.positions
+    words = (4 + inputs) * _pairs(positions)
+    if not shape.flat or shape.groups != 1 or inputs % 4 or outputs % 4 or words > _MOST_WORDS:
         return None
-    workspace = 4 * _scratch_words(shape.positions)
-    flops = 2 * shape.positions * shape.out_channels * shape.in_channels
 
     def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, workspace)
-        assert refs.scratch is not None
-        codes, cotangent = refs.anchor
-
-        def put(row: Index, column: Index, lanes: int, value: Value) -> None:
-            refs.pointwise.emit(k, [row, 0, 0, column], lanes, value)
-
-        product = _Product(k, codes, shape.in_channels, shape.positions, refs.scratch.ref)
-        product.run(shape.out_channels, _Columns(k, cotangent, shape.out_channels), put)
+        k, refs = contraction.begin(name, 4 * words)
+        _filter_cotangent(k, refs, inputs, outputs, positions)
         return k.finish()
 
-    return contraction.spec(workspace, flops, build)
+    return contraction.spec(4 * words, 2 * positions * outputs * inputs, build)
 
 
-def _fits(columns: int, length: int) -> bool:
-    return columns % _COLUMNS == 0 and length <= _LONGEST
-
-
-def _scratch_words(length: int) -> int:
-    return _COLUMNS * -(-length // 2)
+def _pairs(length: int) -> int:
+    return -(-length // 2)
 
 
 class _InputCotangent(Kernel):
@@ -84,134 +79,120 @@ class _InputCotangent(Kernel):
         k, shape = self.k, self.shape
         cotangent, filters = self.refs.anchor
         assert self.refs.scratch is not None
-        length = shape.in_channels
-        product = _Product(k, filters, shape.out_channels, length, self.refs.scratch.ref)
-        product.run(shape.positions, _Rows(k, cotangent, length), self.put)
+        scratch, length, columns = self.refs.scratch.ref, shape.in_channels, shape.out_channels
+        product = _Product(k, cotangent, scratch, length)
+
+        def panel(column: Value) -> None:
+            load = _load_codes(k, filters, columns, column)
+            _pack(k, length, load, _CODES, product.store)
+            product.run(shape.positions, length, 0, column, self.put)
+
+        k.each(0, columns, 4, panel)
 
 
-@dataclass(frozen=True)
-class _Left(ABC):
-    """The left matrix, i16."""
+def _filter_cotangent(
+    k: KernelBuilder, refs: References, inputs: int, outputs: int, positions: int
+) -> None:
+    """The channels of the input become rows of halves in scratch, behind the packed columns."""
+    codes, cotangent = refs.anchor
+    assert refs.scratch is not None
+    scratch, pairs = refs.scratch.ref, _pairs(positions)
 
-    k: KernelBuilder
-    operand: Operand
-    width: int
-    """Elements of a contiguous row in memory."""
+    def widen(channel: Value) -> None:
+        def store(pair: Index, column: int, word: Value) -> None:
+            row = k.imul(k.iadd(channel, column), pairs)
+            k.store(word, scratch, [k.iadd(k.iadd(row, pair), 4 * pairs)])
 
-    @abstractmethod
-    def pair(self, row: Index, i: Index) -> Value:
-        """The elements i and i + 1 of `row` in a word."""
+        _pack(k, positions, _load_codes(k, codes, inputs, channel), _CODES, store)
 
-    @abstractmethod
-    def half(self, row: Index, i: Index) -> Value:
-        """The element i of `row` in the lower half of a word."""
+    k.each(0, inputs, 4, widen)
+    halves = k.view(scratch, MemRefType(i16, [2 * (4 + inputs) * pairs]))
+    product = _Product(k, Operand(halves, 0), scratch, 2 * pairs)
 
-    def _load(self, row: Index, column: Index) -> Value:
-        return self.operand.load(self.k, self._place(row, column))
+    def put(row: Index, column: Index, lanes: int, value: Value) -> None:
+        refs.pointwise.emit(k, [column, 0, 0, row], lanes, value)
 
-    def _place(self, row: Index, column: Index) -> Index:
-        return self.k.iadd(self.k.imul(row, self.width), column)
+    def panel(column: Value) -> None:
+        load = _load_halves(k, cotangent, outputs, column)
+        _pack(k, positions, load, _HALVES, product.store)
+        product.run(inputs, 2 * pairs, 8 * pairs, column, put)
 
-
-class _Rows(_Left):
-    """Each row is contiguous in memory."""
-
-    def pair(self, row: Index, i: Index) -> Value:
-        """At any alignment."""
-        k, ref = self.k, self.operand.ref
-        assert isinstance(ref.type, MemRefType)
-        view = k.view(ref, MemRefType(i8, [2 * ref.type.get_shape()[0]]))
-        return k.load_word(view, k.imul(self._place(row, i), 2))
-
-    def half(self, row: Index, i: Index) -> Value:
-        return self._load(row, i)
-
-
-class _Columns(_Left):
-    """Rows are columns in memory."""
-
-    def pair(self, row: Index, i: Index) -> Value:
-        return _join_low(self.k, self._load(i, row), self._load(self.k.iadd(i, 1), row))
-
-    def half(self, row: Index, i: Index) -> Value:
-        return self._load(i, row)
+    k.each(0, outputs, 4, panel)
 
 
 @dataclass(frozen=True)
 class _Product:
-    """sum over i < `length` of left[row, i] * codes[i, column], the codes row-major."""
+    """Sums over i < `length` of rows of halves times the packed columns."""
 
     k: KernelBuilder
-    codes: Operand
-    columns: int
+    left: Operand
+    packed: Value
     length: int
-    scratch: Value
 
-    def run(self, rows: int, left: _Left, put: Put) -> None:
-        """put(row, column, 1, sum) for every row and column."""
-        k = self.k
+    def store(self, pair: Index, column: int, word: Value) -> None:
+        """Takes a packed pair of one of four columns."""
+        self.k.store(word, self.packed, [self.k.iadd(self.k.imul(pair, 4), column)])
 
-        def panel(column: Value) -> None:
-            self._pack(column)
-            k.each(0, rows, 1, lambda row: self._row(left, row, column, put))
+    def run(self, rows: int, stride: int, first: int, column: Index, put: Put) -> None:
+        """put(row, column, 1, sum) for all rows, which start at `first` + row * `stride`."""
+        k, pairs = self.k, self.length // 2
 
-        k.each(0, self.columns, _COLUMNS, panel)
+        def row(number: Value) -> None:
+            start = k.iadd(k.imul(number, stride), first)
+            sums = k.dots(self.packed, self.left.ref, start, pairs, [k.constant(0, i32)] * 4)
+            for c, total in enumerate(sums):
+                if self.length % 2:
+                    half = self.left.load(k, k.iadd(start, self.length - 1))
+                    total = k.dual_multiply(half, k.load(self.packed, [4 * pairs + c]), total)
+                put(number, k.iadd(column, c), 1, total)
 
-    def _row(self, left: _Left, row: Index, column: Index, put: Put) -> None:
-        k = self.k
+        k.each(0, rows, 1, row)
 
-        def step(pair: Index, tile: Accumulators) -> Accumulators:
-            return self._add(tile, left.pair(row, k.imul(pair, 2)), pair)
 
-        tile = accumulate(k, 0, self.length // 2, [[k.constant(0, i32)] * _COLUMNS], step)
-        if self.length % 2:
-            tile = self._add(tile, left.half(row, self.length - 1), self.length // 2)
-        for c, value in enumerate(tile[0]):
-            put(row, k.iadd(column, c), 1, value)
+# --- packing
 
-    def _add(self, tile: Accumulators, word: Value, pair: Index) -> Accumulators:
-        k, (sums,) = self.k, tile
-        place = k.imul(pair, _COLUMNS)
-        packed = [k.load(self.scratch, [k.iadd(place, c)]) for c in range(_COLUMNS)]
-        return [[k.dual_multiply(word, b, total) for b, total in zip(packed, sums, strict=True)]]
 
-    def _pack(self, column: Index) -> None:
-        """For each i and i + 1, a word for each of four columns; the last i may be alone."""
-        k = self.k
+def _pack(
+    k: KernelBuilder, length: int, load: Load, order: tuple[tuple[int, int], ...], store: Store
+) -> None:
+    """Four columns; the last i may be alone: then 0 is beside it."""
 
-        def pack(pair: Index) -> None:
-            first = self._load_codes(k.imul(pair, 2), column)
-            second = self._load_codes(k.iadd(k.imul(pair, 2), 1), column)
-            self._store(pair, first, second)
+    def join(pair: Index, first: tuple[Value, Value], second: tuple[Value, Value]) -> None:
+        sixteen = k.constant(16, i32)
+        for columns, a, b in zip(order, first, second, strict=True):
+            store(pair, columns[0], k.pack_halves(a, b))
+            upper = k.pack_halves(k.shift_right(a, sixteen), k.shift_right(b, sixteen))
+            store(pair, columns[1], upper)
 
-        k.each(0, self.length // 2, 1, pack)
-        if self.length % 2:
-            zero = k.constant(0, i32)
-            self._store(self.length // 2, self._load_codes(self.length - 1, column), (zero, zero))
+    def both(pair: Value) -> None:
+        i = k.imul(pair, 2)
+        join(pair, load(i), load(k.iadd(i, 1)))
 
-    def _load_codes(self, i: Index, column: Index) -> tuple[Value, Value]:
-        """Columns 0 and 2, and 1 and 3, as differences from the zero point."""
-        k = self.k
-        assert self.codes.zero_point is not None
-        offset = packed_constant(k, -self.codes.zero_point)
-        word = k.load_word(self.codes.ref, k.iadd(k.imul(i, self.columns), column))
+    k.each(0, length // 2, 1, both)
+    if length % 2:
+        zero = k.constant(0, i32)
+        join(length // 2, load(length - 1), (zero, zero))
+
+
+def _load_codes(k: KernelBuilder, codes: Operand, width: int, column: Index) -> Load:
+    """From a row-major matrix of codes, as differences from their zero point."""
+    assert codes.zero_point is not None
+    offset = packed_constant(k, -codes.zero_point)
+
+    def load(i: Index) -> tuple[Value, Value]:
+        word = k.load_word(codes.ref, k.iadd(k.imul(i, width), column))
         return k.extend_pair(word, offset, False), k.extend_pair(word, offset, True)
 
-    def _store(self, pair: Index, first: tuple[Value, Value], second: tuple[Value, Value]) -> None:
-        k = self.k
-        for odd in (0, 1):
-            for half, join in enumerate((_join_low, _join_high)):
-                index = k.iadd(k.imul(pair, _COLUMNS), odd + 2 * half)
-                k.store(join(k, first[odd], second[odd]), self.scratch, [index])
+    return load
 
 
-def _join_low(k: KernelBuilder, a: Value, b: Value) -> Value:
-    """The lower halves of two words (PKHBT)."""
-    low, sixteen = k.constant(0xFFFF, i32), k.constant(16, i32)
-    return k.bit_or(k.bit_and(a, low), k.shift_left(b, sixteen))
+def _load_halves(k: KernelBuilder, matrix: Operand, width: int, column: Index) -> Load:
+    """From a row-major matrix of i16."""
+    assert isinstance(matrix.ref.type, MemRefType)
+    view = k.view(matrix.ref, MemRefType(i8, [2 * matrix.ref.type.get_shape()[0]]))
 
+    def load(i: Index) -> tuple[Value, Value]:
+        place = k.imul(k.iadd(k.imul(i, width), column), 2)
+        return k.load_word(view, place), k.load_word(view, k.iadd(place, 4))
 
-def _join_high(k: KernelBuilder, a: Value, b: Value) -> Value:
-    """The upper halves of two words (PKHTB)."""
-    high, sixteen = k.constant(-0x10000, i32), k.constant(16, i32)
-    return k.bit_or(k.shift_right(a, sixteen), k.bit_and(b, high))
+    return load

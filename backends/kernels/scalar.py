@@ -151,18 +151,23 @@ def _rescale(k: KernelBuilder, op: Operation, xs: Sequence[Value]) -> Value:
     assert isinstance(op, nn.RescaleOp)
     shift, zero_point = (get_int(op.properties, name) for name in ("shift", "zero_point"))
     lanes = k.lanes(xs[0])
+    x, multiplier = xs
+    known = k.known(multiplier)
+    if shift <= 32 and known is not None and known << (33 - shift) < 1 << 31:
+        # The same quotient, whose upper word is what counts.
+        multiplier, shift = k.constant(known << (33 - shift), i32, lanes), 33
     if shift > 32:
         rest = shift - 32
         half = 1 << (rest - 1)
         along = abs(zero_point) << rest < 1 << 29  # the rounding constant takes it along
         rounding = k.constant(half + ((zero_point << rest) if along else 0), i32, lanes)
         scaled = k.shift_right_signed(
-            k.multiply_high(xs[0], xs[1], rounding), k.constant(rest, i32, lanes)
+            k.multiply_high(x, multiplier, rounding), k.constant(rest, i32, lanes)
         )
         if along:
             return scaled
     else:
-        product = k.mul(*(k.extend(x, i64) for x in xs))
+        product = k.mul(k.extend(x, i64), k.extend(multiplier, i64))
         rounded = k.add(product, k.constant(1 << (shift - 1), i64, lanes))
         wide = k.shift_right_signed(rounded, k.constant(shift, i64, lanes))
         low, high = (k.constant(limit, i64, lanes) for limit in (-(2**30), 2**30 - 1))

@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import (
     MemRefType,
     UnrealizedConversionCastOp,
     VectorType,
+    i16,
     i64,
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
@@ -405,7 +406,7 @@ class _FunctionEmitter:
         return product
 
     def _dots(self, op: Operation) -> None:
-        """A loop over the groups of four bytes; their products are spelled out."""
+        """A loop over the words of `w`; their products are spelled out."""
         assert isinstance(op, kernel.DotsOp)
         index = self.module.type(IndexType())
         head, body, done = (self._fresh(p) for p in ("head", "body", "done"))
@@ -416,17 +417,21 @@ class _FunctionEmitter:
         self._start(head)
         totals = [self.define(total) for total in op.totals]
         position = len(self.lines)
-        fours = get_int(op.properties, "fours")
-        self._line(f"{condition} = icmp slt {index} {number}, {fours}")
+        words = get_int(op.properties, "words")
+        self._line(f"{condition} = icmp slt {index} {number}, {words}")
         self._line(f"br i1 {condition}, label %{body}, label %{done}")
         self._start(body)
         word = self._load_at("i32", first, number, scale=4)
         sums = list(totals)
-        for half, row in ((h, r) for h in range(2) for r in range(4)):
-            x = self._load_at("i32", self._use(op.x), number, scale=32, offset=16 * half + 4 * row)
+        assert isinstance(op.w.type, MemRefType)
+        halves = op.w.type.element_type == i16
+        pairs = 1 if halves else 2
+        for pair, row in ((p, r) for p in range(pairs) for r in range(4)):
+            offset = 16 * pair + 4 * row
+            x = self._load_at("i32", self._use(op.x), number, 16 * pairs, offset)
             for high in (False, True):
                 total, product = self._fresh("%m"), self._fresh("%m")
-                w = self._signed_byte(word, half + 2 * int(high))
+                w = self._half(word, high) if halves else self._signed_byte(word, pair + 2 * high)
                 self._line(f"{product} = mul i32 {self._half(x, high)}, {w}")
                 self._line(f"{total} = add i32 {sums[row]}, {product}")
                 sums[row] = total

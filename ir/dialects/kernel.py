@@ -17,6 +17,7 @@ from xdsl.dialects.builtin import (
     VectorType,
     i1,
     i8,
+    i16,
     i32,
 )
 from xdsl.ir import Attribute, Dialect, SSAValue
@@ -169,9 +170,10 @@ class ExtendOp(IRDLOperation):
         require(mask_type(self.x.type) == mask_type(self.result.type), "the lanes must be the same")
 
 
-def _require_bytes(kind: Attribute) -> None:
-    flat = isinstance(kind, MemRefType) and kind.element_type == i8 and kind.get_num_dims() == 1
-    require(flat, "the memref must be flat, of i8")
+def _require_flat(kind: Attribute, *elements: Attribute) -> None:
+    flat = isinstance(kind, MemRefType) and kind.get_num_dims() == 1
+    names = " or ".join(map(str, elements))
+    require(flat and kind.element_type in elements, f"the memref must be flat, of {names}")
 
 
 @irdl_op_definition
@@ -186,7 +188,7 @@ class LoadWordOp(IRDLOperation):
     assembly_format = "$ref `[` $index `]` attr-dict `:` type($ref)"
 
     def verify_(self) -> None:
-        _require_bytes(self.ref.type)
+        _require_flat(self.ref.type, i8)
 
 
 @irdl_op_definition
@@ -201,7 +203,7 @@ class StoreWordOp(IRDLOperation):
     assembly_format = "$value `,` $ref `[` $index `]` attr-dict `:` type($ref)"
 
     def verify_(self) -> None:
-        _require_bytes(self.ref.type)
+        _require_flat(self.ref.type, i8)
 
 
 @irdl_op_definition
@@ -232,11 +234,11 @@ class DualMultiplyOp(IRDLOperation):
 
 @irdl_op_definition
 class DotsOp(IRDLOperation):
-    """Four dot products of packed halves with one row of bytes, added to `sums`.
+    """Four dot products of packed halves with one row of bytes or halves, added to `sums`.
 
-    Four bytes of `w` at a time, from the element `w_start` on, are the words (0, 2) and (1, 3) of
-    `kernel.extend_pair`: the first meets the next four words of `x`, the second the four behind
-    them, one of each for every sum. `fours` times.
+    `words` words of `w`, from the element `w_start` on. Four bytes are the words (0, 2) and (1, 3)
+    of `kernel.extend_pair`: the first meets the next four words of `x`, the second the four behind
+    them, one of each for every sum. Two halves meet the next four words of `x` as they are.
     """
 
     name = "kernel.dots"
@@ -246,14 +248,14 @@ class DotsOp(IRDLOperation):
     w_start = operand_def(IndexType)
     sums = var_operand_def(i32)
     totals = var_result_def(i32)
-    fours = prop_def(IntegerAttr)
+    words = prop_def(IntegerAttr)
     assembly_format = (
-        "$fours $x `,` $w `[` $w_start `]` `,` $sums attr-dict `:` type($x) `,` type($w) `->` "
+        "$words $x `,` $w `[` $w_start `]` `,` $sums attr-dict `:` type($x) `,` type($w) `->` "
         "type($totals)"
     )
 
     def verify_(self) -> None:
-        _require_bytes(self.w.type)
+        _require_flat(self.w.type, i8, i16)
         require(len(self.sums) == len(self.totals) == 4, "there must be four sums")
 
 
