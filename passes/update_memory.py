@@ -21,13 +21,18 @@ def update_bytes(function: FuncOp, scheme: Scheme) -> float:
     weights: themselves and the channels of the input that their gradient needs. The head counts
     with its input alone. Raises UsageError as `select-updates` does.
     """
+    return sum(layer_bytes(function, scheme))
+
+
+def layer_bytes(function: FuncOp, scheme: Scheme) -> list[float]:
+    """The part of each layer in `update_bytes`, the head's last."""
     marked = function.clone()
     select_updates(marked, scheme)
     *body, head = layers_of(marked.body.block)
-    return _input_bytes(head, head.channels) + sum(_layer_bytes(layer) for layer in body)
+    return [*map(_body_bytes, body), _input_bytes(head, head.channels)]
 
 
-def _layer_bytes(layer: Layer) -> float:
+def _body_bytes(layer: Layer) -> float:
     shape = shape_of(layer.op.results[0])
     total = 0.0
     if any(bias.update is not None for bias in layer.biases):
