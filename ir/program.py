@@ -1,10 +1,13 @@
 """A program: the module with its functions, and the weights that its parameters name."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
+from xdsl.parser import Parser
 
+from niwaki.ir.context import NiwakiContext
 from niwaki.ir.weights import WeightStore
 
 
@@ -33,3 +36,11 @@ class Program:
     def clone(self) -> "Program":
         """A deep copy of the module; the arrays are shared."""
         return Program(self.module.clone(), self.weights.copy(), self.source, list(self.notes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the module as text: operations are linked, and pickling them would recurse."""
+        return {**self.__dict__, "module": str(self.module)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        module = Parser(NiwakiContext(), state["module"]).parse_module()
+        self.__dict__.update(state, module=module)

@@ -1,5 +1,6 @@
 """What a training step is told: the optimizer, and which parameters are updated."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,10 @@ Optimizer: TypeAlias = SGD | Adam
 
 ORDERS = ("leading", "magnitude")
 """How `Scheme.order` chooses channels."""
+
+
+def _toml_key(name: str) -> str:
+    return name if name.isdecimal() else json.dumps(name, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,16 @@ class Scheme:
             value = table.get(key)
             _check(value is None or type(value) is kind, f"{path}: '{key}' must be {kind.__name__}")
         return cls(weights, **{key: table[key] for key, _ in kinds if key in table})
+
+    def to_toml(self) -> str:
+        """The text of a file that `from_toml` reads."""
+        keys = {"biases": self.biases, "head": self.head, "layers": self.layers}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items() if value is not None]
+        lines.append(f"order = {json.dumps(self.order)}")
+        if self.weights is not None:
+            lines += ["", "[weights]"]
+            lines += [f"{_toml_key(name)} = {float(v)!r}" for name, v in self.weights.items()]
+        return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
