@@ -34,11 +34,14 @@ from niwaki.passes.update_memory import update_bytes
 STEP_SIZES = {
     "fp32": (0.01, 0.03, 0.1),
     "int8+qas": (0.01, 0.03, 0.1),
-    "int8": (3000.0, 10000.0, 30000.0),
+    "int8": (0.03, 3000.0, 10000.0, 30000.0),
 }
-"""Candidates for rate / (1 - momentum). Codes have gradients smaller by the square of a scale."""
+"""Candidates for rate / (1 - momentum). Codes have gradients smaller by the square of a scale, so
+that one of the others' rates is tried with them only to show what it does."""
 MOMENTUM = 0.9
 """Tried with the best of them, against none."""
+LAST_TWO_BLOCKS = "last_layers(7)"
+"""What the publication compares arithmetics with: every layer of the last two blocks."""
 RECIPES = (
     Recipe("fp32", "none", "head"),
     Recipe("int8+qas", "stochastic", "head"),
@@ -48,12 +51,15 @@ RECIPES = (
     Recipe("int8+qas", "nearest", "49kb"),
     Recipe("int8+qas", "error_feedback", "49kb"),
     Recipe("int8+qas", "stochastic", "99kb"),
+    Recipe("int8+qas", "stochastic", LAST_TWO_BLOCKS),
+    Recipe("int8", "stochastic", LAST_TWO_BLOCKS),
+    Recipe("fp32", "none", LAST_TWO_BLOCKS),
+    Recipe("int8+qas", "stochastic", "148kb"),
     Recipe("fp32", "none", "99kb"),
     Recipe("fp32", "none", "full"),
-    Recipe("int8+qas", "stochastic", "148kb"),
     Recipe("int8+qas", "stochastic", "74kb"),
-    Recipe("fp32", "none", "148kb"),
     Recipe("fp32", "none", "74kb"),
+    Recipe("fp32", "none", "148kb"),
     Recipe("int8+qas", "stochastic", "full"),
     Recipe("int8", "nearest", "49kb"),
     Recipe("int8", "error_feedback", "49kb"),
@@ -128,10 +134,13 @@ class Experiment:
     def _choose(self, recipe: Recipe) -> tuple[float, float]:
         """Momentum and rate of the best accuracy on held-out pictures; ties go to the first.
 
-        The sparse schemes of one arithmetic and rounding share the choice for the smallest.
+        The published schemes of one arithmetic, and all roundings, share the choice for the
+        smallest with stochastic rounding.
         """
-        if recipe.scheme not in ("head", "full"):
+        if recipe.scheme.endswith("kb"):
             recipe = replace(recipe, scheme="49kb")
+        if not recipe.is_float:
+            recipe = replace(recipe, rounding="stochastic")
         sizes = STEP_SIZES[recipe.arithmetic]
         values = {size: self._validated(recipe, size) for size in sizes}
         best = max(sizes, key=lambda size: values[size])

@@ -37,7 +37,7 @@ class Recipe:
     rounding: str
     """Of int8 updates; "none" in fp32."""
     scheme: str
-    """head, full, or a published scheme: 49kb, 74kb, 99kb, 148kb."""
+    """A published one (49kb, 74kb, 99kb, 148kb), or what `niwaki.Scheme.parse` takes."""
     momentum: float = 0.0
 
     @property
@@ -79,9 +79,8 @@ def load_pictures() -> tuple[Pictures, Pictures]:
 
 def scheme_of(name: str) -> niwaki.Scheme:
     """The update scheme, its layers counted from the stem."""
-    if name in ("head", "full"):
-        return niwaki.Scheme.parse(name)
-    return niwaki.Scheme.from_toml(SCHEMES / f"{NETWORK}-{name}.toml")
+    published = name.endswith("kb")
+    return niwaki.Scheme.parse(f"{SCHEMES}/{NETWORK}-{name}.toml" if published else name)
 
 
 def first_block(scheme: niwaki.Scheme) -> str | None:
