@@ -44,26 +44,38 @@ def select_contraction(
     contraction = Contraction(op, tuple(operands), tuple(results), target)
     if isinstance(anchor, nn.MatmulOp):
         return _matmul(anchor, contraction)
+    spec = _select_packed(anchor, contraction) if target.packed_halves else None
+    if spec is not None:
+        return spec
     if isinstance(anchor, FilterCotangent):
         x = shape_of(anchor.x)
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
             return depthwise.select_filter_gradient(anchor, contraction)
-        packed_kernel = None
-        if isinstance(anchor, nn.IntegerConv2dDwOp) and target.packed_halves:
-            packed_kernel = packed_gradient.select_filter_cotangent(anchor, contraction)
-        return packed_kernel or filter_gradient.select(anchor, contraction)
+        return filter_gradient.select(anchor, contraction)
     assert isinstance(anchor, Gathering)
-    w = shape_of(anchor.w)
-    if isinstance(anchor, nn.IntegerConv2dOp) and target.packed_halves:
-        if anchor.window.groups == w[0] and w[3] == 1:
-            return packed_depthwise.select(anchor, contraction)
-        return packed.select(anchor, contraction)
-    if anchor.window.groups == w[0] and w[3] == 1:
+    if _is_depthwise(anchor):
         return depthwise.select_gather(anchor, contraction)
-    packed_kernel = None
-    if isinstance(anchor, nn.IntegerConv2dDxOp) and target.packed_halves:
-        packed_kernel = packed_gradient.select_input_cotangent(anchor, contraction)
-    return packed_kernel or convolution.select(anchor, contraction)
+    return convolution.select(anchor, contraction)
+
+
+def _select_packed(anchor: Operation | None, contraction: Contraction) -> KernelSpec | None:
+    """The kernel of products of codes two at a time; None where none fits."""
+    match anchor:
+        case nn.IntegerConv2dDwOp():
+            return packed_gradient.select_filter_cotangent(anchor, contraction)
+        case nn.IntegerConv2dOp() | nn.IntegerConv2dDxOp() if _is_depthwise(anchor):
+            return packed_depthwise.select(anchor, contraction)
+        case nn.IntegerConv2dDxOp():
+            return packed_gradient.select_input_cotangent(anchor, contraction)
+        case nn.IntegerConv2dOp():
+            return packed.select(anchor, contraction)
+        case _:
+            return None
+
+
+def _is_depthwise(anchor: Gathering) -> bool:
+    w = shape_of(anchor.w)
+    return anchor.window.groups == w[0] and w[3] == 1
 
 
 def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:

@@ -68,6 +68,10 @@ class Gather:
         last = (self.positions - 1) * self.in_step + self.offset
         return self.offset >= 0 and last + (self.count - 1) * self.offset_step < self.in_size
 
+    def output(self, k: KernelBuilder, position: Index) -> Index:
+        """Where a position is among the outputs."""
+        return k.affine([(position, self.out_step)], self.out_start)
+
     def first_tap(self, k: KernelBuilder, position: Index) -> Index:
         """The first j inside the input at `position`."""
         if self.inside:

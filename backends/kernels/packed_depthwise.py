@@ -14,7 +14,7 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels import depthwise
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.gather import Gather, forward_gather
+from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.packed import packed_constant
 from niwaki.backends.kernels.spec import KernelSpec
@@ -30,30 +30,64 @@ _REGISTERS = 6
 """Words of a filter that stay in registers."""
 
 
-def select(anchor: nn.IntegerConv2dOp, contraction: Contraction) -> KernelSpec:
-    """The kernel of a depthwise convolution of codes."""
+def select(
+    anchor: nn.IntegerConv2dOp | nn.IntegerConv2dDxOp, contraction: Contraction
+) -> KernelSpec:
+    """The kernel of a depthwise convolution of codes, or of its input's cotangent."""
     window, w = anchor.window, shape_of(anchor.w)
-    source, goal = shape_of(anchor.x), shape_of(anchor.y)
-    if tuple(window.dilation) != (1, 1):
-        return depthwise.select_gather(anchor, contraction)
-    rows, columns = (
-        forward_gather(
-            goal[a + 1], source[a + 1], w[a + 1], window.strides[a], window.padding[a],
-            window.dilation[a],
-        )
+    source, goal = shape_of(anchor.operands[0]), shape_of(anchor.results[0])
+    forward = isinstance(anchor, nn.IntegerConv2dOp)
+    axes = [
+        (goal[a + 1], source[a + 1], w[a + 1], window.strides[a], window.padding[a],
+         window.dilation[a])
         for a in (0, 1)
-    )  # fmt: skip
-    band = _Band.of(rows, columns)
-    filter_ = _Filter(w[2], columns.in_step)
-    workspace = 4 * (band.words + (0 if _in_registers(filter_, w[1]) else w[1] * filter_.words))
-    flops = 2 * goal[0] * goal[1] * goal[2] * w[0] * w[1] * w[2]
+    ]  # fmt: skip
+    gathers = [[forward_gather(*axis)] if forward else backward_gathers(*axis) for axis in axes]
+    phases = [_Phase(rows, columns) for rows in gathers[0] for columns in gathers[1]]
+    if not all(phase.is_dense for phase in phases):
+        return depthwise.select_gather(anchor, contraction)
+    workspace = 4 * max(phase.words for phase in phases)
+    outputs = goal if forward else source
+    flops = 2 * outputs[0] * outputs[1] * outputs[2] * w[0] * w[1] * w[2]
 
     def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, workspace, biased=True)
-        _Kernel(k, refs, rows, columns, band, filter_, source).run()
+        k, refs = contraction.begin(name, workspace, biased=forward)
+        for phase in phases:
+            band, filter_ = phase.band, phase.filter
+            _Kernel(k, refs, phase.rows, phase.columns, band, filter_, source, w).run()
         return k.finish()
 
     return contraction.spec(workspace, flops, build)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One grid of outputs with its taps: a convolution has one, its cotangent one per stride."""
+
+    rows: Gather
+    columns: Gather
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether neighbouring taps, of which there are some, read neighbouring inputs."""
+        gathers = (self.rows, self.columns)
+        return all(g.count > 0 and g.offset_step == 1 and g.offset <= 0 for g in gathers)
+
+    @property
+    def band(self) -> "_Band":
+        """The rows that are worked on together."""
+        return _Band.of(self.rows, self.columns)
+
+    @property
+    def filter(self) -> "_Filter":
+        """How its taps are packed."""
+        return _Filter(self.columns.count, self.columns.in_step)
+
+    @property
+    def words(self) -> int:
+        """Of scratch."""
+        kept = _in_registers(self.filter, self.rows.count)
+        return self.band.words + (0 if kept else self.rows.count * self.filter.words)
 
 
 @dataclass(frozen=True)
@@ -145,6 +179,8 @@ class _Kernel:
     band: _Band
     filter_: _Filter
     source: tuple[int, ...]
+    filters: tuple[int, ...]
+    """Shape of the filter."""
 
     def run(self) -> None:
         batch, channels = self.source[0], self.source[3]
@@ -179,11 +215,15 @@ class _Kernel:
         """
         k, filter_ = self.k, self.filter_
         height, kept = self.rows.count, _in_registers(filter_, self.rows.count)
-        first = k.imul(channel, height * filter_.taps)
+        first = k.imul(channel, self.filters[1] * self.filters[2])
 
         def row(i: Index) -> tuple[Value, list[Value]]:
-            start = k.iadd(first, k.imul(i, filter_.taps))
-            codes = [self.refs.anchor[1].load(k, k.iadd(start, tap)) for tap in range(filter_.taps)]
+            line = k.affine([(i, self.rows.tap_step)], self.rows.tap_start)
+            start = k.iadd(first, k.imul(line, self.filters[2]))
+            taps = [
+                self.columns.tap_start + tap * self.columns.tap_step for tap in range(filter_.taps)
+            ]
+            codes = [self.refs.anchor[1].load(k, k.iadd(start, tap)) for tap in taps]
             total = codes[0]
             for code in codes[1:]:
                 total = k.add(total, code)
@@ -292,8 +332,8 @@ class _Kernel:
                 word = k.iadd(source, k.imul(number, _TILE // 2 * columns.in_step))
                 x = k.imul(number, _TILE)
                 for t, (value,) in enumerate(self._tile(word, count, start, words)):
-                    place = [image, k.iadd(top, y), k.iadd(x, t), channel]
-                    self.refs.pointwise.emit(k, place, 1, value)
+                    place = rows.output(k, k.iadd(top, y)), columns.output(k, k.iadd(x, t))
+                    self.refs.pointwise.emit(k, [image, *place, channel], 1, value)
 
             whole, rest = divmod(columns.positions, _TILE)
             each_tile(k, whole, 1, lambda number, _: tile(number, _TILE))
