@@ -6,9 +6,11 @@ those of the tile's rows are neighbours, so that one pointer walks through all o
 instruction then multiplies two pairs and adds both products to a sum.
 """
 
+from collections.abc import Callable
+
 from xdsl.dialects.builtin import MemRefType, i8, i32
 
-from niwaki.backends.kernels.blocks import each_block
+from niwaki.backends.kernels.blocks import each_block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.convolution import (
     ConvolutionShape,
@@ -25,6 +27,8 @@ from niwaki.ir.dialects import nn
 
 _ROWS = 4
 """Positions of a tile: they share the widening of the filter's codes."""
+_SPELLED_OUT = 4
+"""Words copied without a loop."""
 _MOST_WORDS = 2048
 """Of scratch for a tile of several rows."""
 
@@ -106,7 +110,51 @@ class PackedKernel(Kernel):
         for row in range(self.plan.height):
             k.store_word(zero, codes, k.iadd(self._row_of_codes(row), last))
 
+    def gather(
+        self, phase: Phase, group: Index, position: tuple[Index, Index, Index], goal: Index
+    ) -> None:
+        """Whole lines of taps where they are neighbours in memory and all inside."""
+        k, shape, rows, columns = self.k, self.shape, phase.rows, phase.columns
+        image, row, column = position
+        (height, width), channels = shape.in_size, shape.in_channels
+        if shape.groups > 1 or columns.offset_step > 1 or columns.count == 1:
+            super().gather(phase, group, position, goal)
+            return
+        y = k.iadd(k.imul(row, rows.in_step), rows.offset)
+        x = k.iadd(k.imul(column, columns.in_step), columns.offset)
+        count = columns.count * channels
+
+        def line(i: Value) -> None:
+            source_y = k.iadd(y, k.imul(i, rows.offset_step))
+            pixel = k.affine([(image, height * width), (source_y, width), (x, 1)])
+            source, target = k.imul(pixel, channels), k.iadd(goal, k.imul(i, count))
+            if rows.inside:
+                self._copy(source, target, count)
+                return
+            k.choose(
+                _within(k, source_y, height),
+                lambda: self._copy(source, target, count),
+                lambda: self._clear(target, count),
+            )
+
+        def lines() -> None:
+            k.each(0, rows.count, 1, line)
+
+        if columns.inside:
+            lines()
+            return
+        inside = _within(k, x, width - columns.count + 1)
+        k.choose(
+            inside, lines, lambda: super(PackedKernel, self).gather(phase, group, position, goal)
+        )
+
     def copy(self, source: Index, target: Index) -> None:
+        self._copy(source, target, self.shape.depth)
+
+    def clear(self, target: Index) -> None:
+        self._clear(target, self.shape.depth)
+
+    def _copy(self, source: Index, target: Index, count: int) -> None:
         k, x, codes = self.k, self.refs.anchor[0].ref, self._codes()
 
         def block(start: Index, lanes: int) -> None:
@@ -118,9 +166,9 @@ class PackedKernel(Kernel):
                 place = k.iadd(start, i)
                 k.store(k.load(x, [k.iadd(source, place)]), codes, [k.iadd(target, place)])
 
-        each_block(k, self.shape.depth, 4, block)
+        _each_word(k, count, block)
 
-    def clear(self, target: Index) -> None:
+    def _clear(self, target: Index, count: int) -> None:
         k, codes = self.k, self._codes()
         word, byte = self._zero_codes(), k.constant(self._zero_point, i8)
 
@@ -131,7 +179,7 @@ class PackedKernel(Kernel):
             for i in range(lanes):
                 k.store(byte, codes, [k.iadd(target, k.iadd(start, i))])
 
-        each_block(k, self.shape.depth, 4, block)
+        _each_word(k, count, block)
 
     @property
     def _zero_point(self) -> int:
@@ -211,6 +259,20 @@ class PackedKernel(Kernel):
                 total = k.dual_multiply(x, pair, total)
             result.append([total])
         return result
+
+
+def _each_word(k: KernelBuilder, size: int, body: Callable[[Index, int], None]) -> None:
+    """body(start, bytes) for words of a run of `size` bytes, then for the rest; few spelled out."""
+    if size > 4 * _SPELLED_OUT:
+        each_block(k, size, 4, body)
+        return
+    for block in split(size, 4):
+        body(block.start, block.lanes)
+
+
+def _within(k: KernelBuilder, place: Index, size: int) -> Value:
+    """Whether 0 <= place < size."""
+    return k.bit_and(k.icompare(place, 0, "sge"), k.icompare(place, size, "slt"))
 
 
 def _word_constant(k: KernelBuilder, word: int) -> Value:
