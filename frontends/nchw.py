@@ -7,7 +7,7 @@ permutation in the file costs nothing until an operation needs one certain order
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import TypeAlias
@@ -19,8 +19,10 @@ from xdsl.ir import Attribute
 
 from niwaki.frontends.conversion import Unsupported
 from niwaki.ir.builder import ProgramBuilder, Value
+from niwaki.ir.dialects.quantized_type import QuantizedType, quantized
 from niwaki.ir.dialects.tensor_op import broadcast_shapes, f32, require, shape_of, type_of
 from niwaki.ir.program import Program
+from niwaki.ir.quantization import from_codes, to_codes
 
 Permutation: TypeAlias = tuple[int, ...]
 Shape: TypeAlias = tuple[int, ...]
@@ -44,6 +46,10 @@ class Weight:
     array: Array
     fixed: bool
     """A buffer, or a parameter exported without a gradient: never updated."""
+    element: QuantizedType | None = None
+    """Of an array of codes, in file order."""
+    real: bool = False
+    """Codes: the tensor is the numbers that they stand for."""
 
 
 @dataclass(eq=False)
@@ -75,7 +81,12 @@ class Imported:
     def array(self) -> Array | None:
         """The content in file order, where the file states it."""
         weight = self.tensor.weight
-        return None if weight is None else weight.array.transpose(self.permutation)
+        if weight is None:
+            return None
+        array = weight.array
+        if weight.element is not None and weight.real:
+            array = from_codes(array, weight.element)
+        return array.transpose(self.permutation)
 
 
 def _identity(rank: int) -> Permutation:
@@ -90,6 +101,13 @@ def _keeps_memory(shape: Shape, permutation: Permutation) -> bool:
     """Whether permuting leaves the elements where they are, so that a reshape does it."""
     moved = [p for p in permutation if shape[p] != 1]
     return moved == sorted(moved)
+
+
+def _permuted(element: QuantizedType, permutation: Permutation) -> QuantizedType:
+    """The element type of a tensor whose dimensions are permuted."""
+    if element.axis is None:
+        return element
+    return QuantizedType.of(element.storage, element.scales, 0, permutation.index(element.axis))
 
 
 def elements_of(array: Array) -> Attribute:
@@ -112,7 +130,9 @@ def small(values: Sequence[int], name: str) -> list[int]:
 
 
 def narrowed(array: Array) -> Array:
-    """64-bit integers as the 32-bit ones that Niwaki computes in; Unsupported if one is larger."""
+    """Integers as the 32-bit ones that Niwaki computes in; Unsupported if one is larger."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 1:
+        return array.astype(np.int32)
     if array.dtype != np.int64:
         return array
     if array.size and (array.min() < -(2**31) or array.max() >= 2**31):
@@ -207,9 +227,18 @@ class NchwBuilder:
         require(weight.array.size > 0, f"{weight.name!r} has no elements")
         if weight.fixed and not tensor.shape:
             return self.b.constant(weight.array.item(), (), elements_of(weight.array))
-        if order == _identity(len(order)):
-            return self.b.weight(weight.name, weight.array, fixed=weight.fixed)
-        return self.b.weight(weight.name, weight.array.transpose(order), order, weight.fixed)
+        name = self._free_name(weight.name)
+        element = None if weight.element is None else _permuted(weight.element, order)
+        permutation = None if order == _identity(len(order)) else order
+        array = weight.array.transpose(order)
+        value = self.b.weight(name, array, permutation, weight.fixed, element)
+        return self.b.dequantize(value) if weight.real else value
+
+    def _free_name(self, name: str) -> str:
+        """`name`, or one like it: a file may use the same array as numbers and as codes."""
+        while name in self.b.store:
+            name += ".again"
+        return name
 
     def _forms(self, x: Imported) -> dict[Permutation, Value]:
         """The orders of x's own dimensions in which it exists; a weight comes to exist."""
@@ -309,6 +338,47 @@ class NchwBuilder:
         self._dropouts += 1
         seeded = partial(self.b.dropout, rate=as_f32(rate), seed=self._dropouts)
         return self.elementwise(seeded, x)
+
+    # --- codes
+
+    def is_codes(self, x: Imported) -> bool:
+        """Whether `x` is quantised."""
+        weight = x.tensor.weight
+        if weight is not None:
+            return weight.element is not None and not weight.real
+        return isinstance(self.element(x), QuantizedType)
+
+    def element_of_codes(self, x: Imported) -> QuantizedType:
+        """The type of quantised `x`, in file order."""
+        weight = x.tensor.weight
+        if weight is None:
+            return quantized(self.element(x))
+        assert weight.element is not None
+        return _permuted(weight.element, x.permutation)
+
+    def codes(self, name: str, array: Array, element: QuantizedType) -> Imported:
+        """A parameter of codes; as in `weight`, its first reader decides its order."""
+        tensor = Orders(array.shape, {}, Weight(name, array, False, element))
+        return Imported(tensor, _identity(array.ndim))
+
+    def quantize(self, x: Imported, element: QuantizedType) -> Imported:
+        """Codes of type `element`; those of a weight are computed now."""
+        array, weight = x.array, x.tensor.weight
+        if array is not None and weight is not None:
+            return self.codes(weight.name, to_codes(array, element), element)
+        if self.element(x) != f32:
+            raise Unsupported("of integers")
+        if element.axis is not None:
+            raise Unsupported("a scale per channel of what is no weight")
+        return self.elementwise(partial(self.b.quantize, to=element), x)
+
+    def dequantize(self, x: Imported) -> Imported:
+        """The numbers that codes stand for."""
+        weight = x.tensor.weight
+        if weight is not None:
+            numbers = Orders(x.tensor.shape, {}, replace(weight, real=True))
+            return Imported(numbers, x.permutation)
+        return self.elementwise(self.b.dequantize, x)
 
     # --- contractions
 

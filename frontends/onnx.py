@@ -10,8 +10,10 @@ from xdsl.dialects.builtin import NameLoc, NoneAttr, StringAttr, f32, i32
 
 from niwaki.frontends.conversion import Conversion, Unsupported, live_nodes
 from niwaki.frontends.nchw import Imported, NchwBuilder, narrowed
-from niwaki.frontends.onnx_ops import FLOAT, INT32, INT64, RULES, Known, Operands, Result
+from niwaki.frontends.onnx_operands import FLOAT, INT32, INT64, Known, Operands, Result
 from niwaki.frontends.onnx_ops import OPS as OPS
+from niwaki.frontends.onnx_ops import RULES
+from niwaki.frontends.onnx_quantized import ON_CODES
 from niwaki.frontends.onnx_shapes import FOLDS, fold
 from niwaki.frontends.onnx_tensors import TensorReader
 from niwaki.ir.errors import ModelFileError, UsageError
@@ -183,6 +185,11 @@ class _Importer:
                 raise UsageError(f"{self._source}: output {name!r} is not computed by Niwaki")
             if isinstance(value, np.ndarray):
                 value = self._n.weight(name, narrowed(value), fixed=True)
+            if self._n.is_codes(value):
+                raise UsageError(
+                    f"{self._source}: output {name!r} is quantised: end the model with a"
+                    " DequantizeLinear"
+                )
             outputs.append(value)
         return outputs
 
@@ -204,7 +211,12 @@ class _Importer:
 
     def _result(self, node: _Node) -> Result:
         values = [self._environment[name] if name else None for name in node.inputs]
-        operands = Operands(values, node.attributes, node.outputs, self._opset, self._reader.read)
+        codes = any(isinstance(v, Imported) and self._n.is_codes(v) for v in values)
+        if codes and node.op not in ON_CODES:
+            raise Unsupported("on codes; only between DequantizeLinear and QuantizeLinear")
+        operands = Operands(
+            values, node.attributes, node.inputs, node.outputs, self._opset, self._reader.read
+        )
         integers = [value for value in values if isinstance(value, np.ndarray)]
         if node.op in FOLDS and integers and len(integers) == len(values):
             return fold(node.op, operands, integers)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from niwaki.frontends.conversion import Unsupported
 from niwaki.frontends.nchw import MAX_RANK, Array, checked_axes, checked_axis
-from niwaki.frontends.onnx_ops import Operands
+from niwaki.frontends.onnx_operands import Operands
 from niwaki.ir.dialects.tensor_op import broadcast_shapes, require
 
 Integers: TypeAlias = NDArray[np.int64]

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from niwaki.frontends.nchw import MAX_ELEMENTS, MAX_RANK, Array
-from niwaki.frontends.onnx_ops import BOOL, FLOAT, INT32, INT64
+from niwaki.frontends.onnx_operands import BOOL, FLOAT, INT8, INT32, INT64, UINT8
 from niwaki.ir.errors import ModelFileError, UsageError
 
 EXTERNAL = 1
@@ -16,6 +16,8 @@ EXTERNAL = 1
 
 _DTYPES: Mapping[int, np.dtype[np.generic]] = {
     FLOAT: np.dtype("<f4"),
+    UINT8: np.dtype("u1"),
+    INT8: np.dtype("i1"),
     INT32: np.dtype("<i4"),
     INT64: np.dtype("<i8"),
     BOOL: np.dtype("?"),
@@ -56,7 +58,7 @@ class TensorReader:
         self._total = 0
 
     def read(self, proto: TensorProto) -> Array:
-        """The content as f32, i32, i64 or bool.
+        """The content as f32, i8, u8, i32, i64 or bool.
 
         Raises UsageError for other element types, ModelFileError where the content does not have
         the size that shape and type ask for.

@@ -84,6 +84,13 @@ def from_codes(codes: Array, element: QuantizedType) -> Array:
     return differences * element.broadcast_scales(codes.ndim)
 
 
+def ordinary_scales(scales: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which of the channels are dead, and `scales` where those have the median of the layer's."""
+    median = np.median(scales[scales > 0]) if np.any(scales > 0) else 1 / 128
+    dead = scales < DEAD_SCALE * median
+    return dead, np.where(dead, median, scales)
+
+
 def revive_dead_channels(
     weight: Array, bias: Array, w_scales: Array, x_scale: float
 ) -> tuple[Array, Array, Array]:
@@ -94,9 +101,7 @@ def revive_dead_channels(
     exactly 0, its scale the median of the layer's, and its bias keeps its real value.
     """
     scales = w_scales.astype(np.float64)
-    median = np.median(scales)
-    dead = scales < DEAD_SCALE * median
-    new_scales = np.where(dead, median, scales)
+    dead, new_scales = ordinary_scales(scales)
     real_bias = bias.astype(np.float64) * scales * x_scale
     codes = np.where(dead, np.rint(real_bias / (new_scales * x_scale)), bias)
     limit = 2**30

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from niwaki.ir.training import Adam as Adam
     from niwaki.ir.training import AdamW as AdamW
     from niwaki.ir.training import Scheme as Scheme
+    from niwaki.quantization import quantize as quantize
     from niwaki.step import TrainingStep as TrainingStep
 
 # Loaded when first asked for: importing niwaki costs neither xDSL nor LLVM.
@@ -38,6 +39,7 @@ _HOMES = {
     ),
     "niwaki.ir.program": ("Program",),
     "niwaki.ir.training": ("SGD", "Adam", "AdamW", "Scheme"),
+    "niwaki.quantization": ("quantize",),
     "niwaki.step": ("TrainingStep",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

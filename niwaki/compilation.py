@@ -115,21 +115,20 @@ def _fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Saving
 
 
 def _layouts(program: Program, planned: Program) -> Layouts:
-    """Of the parameters of `program`; the plan may have some channels in another order."""
-    orders = {
-        op.key: op.channel_orders
-        for op in planned.module.walk()
-        if isinstance(op, train.ParameterOp)
+    """Of the parameters of `program`, as the plan stores them: passes may change their orders."""
+    found = {
+        op.key: _layout(op) for op in program.module.walk() if isinstance(op, train.ParameterOp)
     }
-    found: dict[str, Layout] = {}
-    for op in program.module.walk():
-        if isinstance(op, train.ParameterOp):
-            stored_as_is = op.source_permutation is None
-            permutation = (
-                None if stored_as_is else tuple(get_ints(op.properties, "source_permutation"))
-            )
-            found[op.key] = Layout(permutation, orders.get(op.key, ()))
+    for op in planned.module.walk():
+        if isinstance(op, train.ParameterOp) and op.key in found:
+            found[op.key] = _layout(op)
     return found
+
+
+def _layout(op: train.ParameterOp) -> Layout:
+    stored_as_is = op.source_permutation is None
+    permutation = None if stored_as_is else tuple(get_ints(op.properties, "source_permutation"))
+    return Layout(permutation, op.channel_orders)
 
 
 def _describe(options: TrainingOptions) -> str:

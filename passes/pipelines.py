@@ -21,6 +21,7 @@ from niwaki.passes.dce import DcePass
 from niwaki.passes.decompose import DecomposePass
 from niwaki.passes.expand_updates import ExpandUpdatesPass
 from niwaki.passes.fold_batch_norm import FoldBatchNormPass
+from niwaki.passes.fold_quantization import FoldQuantizationPass
 from niwaki.passes.functions import find_function
 from niwaki.passes.fuse import FusePass
 from niwaki.passes.instrument import PassRunner
@@ -91,19 +92,13 @@ def training_pipeline(
 
     Raises UsageError if `batch_norm` is none of BATCH_NORMS.
     """
-    if batch_norm not in BATCH_NORMS:
-        raise UsageError(f"unknown batch_norm '{batch_norm}': use {' or '.join(BATCH_NORMS)}")
     if options.backward not in BACKWARDS:
         raise UsageError(f"unknown backward '{options.backward}': use {' or '.join(BACKWARDS)}")
-    set_batch = () if batch is None else (SetBatchPass(batch),)
-    fold = (FoldBatchNormPass(),) if batch_norm == "fold" else ()
     techniques = Techniques() if techniques is None else techniques
     split, budget = techniques.micro_batches > 1, techniques.recompute_bytes
     rows = techniques.row_bytes
     return (
-        *set_batch,
-        CanonicalizePass(),
-        *fold,
+        *forward_pipeline(batch, batch_norm),
         *((_OrderFor(options.scheme),) if options.scheme.order == "magnitude" else ()),
         BuildTrainingPass(options.loss),
         *((SplitBatchPass(techniques.micro_batches),) if split else ()),
@@ -124,6 +119,18 @@ def training_pipeline(
         *(() if budget is None else (_RecomputeFor(target, budget),)),
         _ScheduleFor(target),
     )
+
+
+def forward_pipeline(batch: int | None, batch_norm: str) -> tuple[ModulePass, ...]:
+    """The passes on @forward before training: schemes count the layers that these leave.
+
+    Raises UsageError if `batch_norm` is none of BATCH_NORMS.
+    """
+    if batch_norm not in BATCH_NORMS:
+        raise UsageError(f"unknown batch_norm '{batch_norm}': use {' or '.join(BATCH_NORMS)}")
+    set_batch = () if batch is None else (SetBatchPass(batch),)
+    fold = (FoldBatchNormPass(),) if batch_norm == "fold" else ()
+    return (*set_batch, CanonicalizePass(), *fold, FoldQuantizationPass())
 
 
 def _autodiff(optimizer: Optimizer) -> AutodiffPass:

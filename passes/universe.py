@@ -29,6 +29,7 @@ _CLASSES = {
     "decompose": "DecomposePass",
     "expand-updates": "ExpandUpdatesPass",
     "fold-batch-norm": "FoldBatchNormPass",
+    "fold-quantization": "FoldQuantizationPass",
     "fuse": "FusePass",
     "integer-backward": "IntegerBackwardPass",
     "lower-quantized": "LowerQuantizedPass",

@@ -20,7 +20,7 @@ from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import get_ints, shape_of
+from niwaki.ir.dialects.tensor_op import get_ints, shape_of, type_of
 
 
 def pooling(
@@ -154,6 +154,7 @@ def _window_taps(site: _Site) -> tuple[list[Index], list[tuple[Index, Index]]]:
 def _max_pool(site: _Site) -> Sequence[Value]:
     k = site.k
     (top, left), (rows, columns) = _window_taps(site)
+    of_codes = type_of(site.anchor.operands[0]).element_type == i8
 
     def number(i: Index, j: Index) -> Value:
         index = k.iadd(k.imul(i, site.kernel[1]), j)
@@ -163,7 +164,7 @@ def _max_pool(site: _Site) -> Sequence[Value]:
 
     def better(i: Index, j: Index, best: Sequence[Value]) -> Sequence[Value]:
         value = site.load(k.iadd(top, i), k.iadd(left, j))
-        larger = k.compare(value, best[0], "ogt")
+        larger = k.compare(value, best[0], "sgt" if of_codes else "ogt")
         return [k.select(larger, value, best[0]), k.select(larger, number(i, j), best[1])]
 
     i, j = rows[0], columns[0]
