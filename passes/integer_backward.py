@@ -6,7 +6,7 @@ whole numbers of 16 bits under one scale per tensor, as large as it can be while
 31 bits. The products multiply those with the 8-bit codes of filters and activations.
 
 Everything else that updates depend on is elementwise, which IEEE 754 defines to the last bit, but
-for sums (made exact in the same way) and softmax (`exact_softmax`).
+for sums (made exact in the same way), softmax and cross-entropy (`exact_softmax`).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from xdsl.rewriter import Rewriter
 from niwaki.ir.builder import Builder
 from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import get_int, get_ints, shape_of, type_of
-from niwaki.passes.exact_softmax import exact_softmax
+from niwaki.passes.exact_softmax import exact_cross_entropy, exact_softmax
 from niwaki.passes.functions import functions
 
 BACKWARDS = ("integer", "float")
@@ -47,6 +47,7 @@ class IntegerBackwardPass(ModulePass):
         for function in functions(op):
             block = function.body.block
             if any(isinstance(o, nn.IntegerConv2dOp) for o in block.ops):
+                _make_losses_exact(block)
                 _rewrite(block)
 
 
@@ -121,6 +122,13 @@ class _Cotangent:
         if shape_of(scales):
             scales = b.reshape(_leading(b, scales, (prod(shape),)), shape)
         return b.div(unit, scales)
+
+
+def _make_losses_exact(block: Block) -> None:
+    for op in block.ops:
+        if isinstance(op, nn.CrossEntropyOp) and type_of(op.target).element_type == i32:
+            b = Builder.before(op)
+            Rewriter.replace_op(op, [], [exact_cross_entropy(b, op.x, op.target)])
 
 
 def _rewrite(block: Block) -> None:

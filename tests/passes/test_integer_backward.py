@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xdsl.dialects.builtin import f32, i8
+from xdsl.dialects.builtin import f32, i8, i32
 
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.dialects import nn
@@ -13,7 +13,7 @@ from niwaki.ir.errors import UsageError
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
 from niwaki.ir.training import TrainingOptions
-from niwaki.passes.exact_softmax import exact_softmax
+from niwaki.passes.exact_softmax import exact_cross_entropy, exact_softmax
 from niwaki.passes.integer_backward import IntegerBackwardPass
 from niwaki.passes.pipelines import training_pipeline
 from tests.small_quantized_network import OPTIONS, small_network, trained
@@ -177,6 +177,24 @@ def test_softmax(classes: int, size: float) -> None:
     expected = powers / powers.sum(1, keepdims=True)
     rounding = classes**2 * 2.0**-31
     np.testing.assert_allclose(_softmax(logits), expected, rtol=1e-6, atol=1e-7 + rounding)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+@pytest.mark.parametrize("classes", [1, 2, 10, 1000])
+@pytest.mark.parametrize("size", [0.0, 0.1, 5.0, 1e4])
+def test_cross_entropy(rows: int, classes: int, size: float) -> None:
+    rng = np.random.default_rng(classes)
+    logits = rng.standard_normal((rows, classes)).astype(np.float32) * np.float32(size)
+    labels = rng.integers(0, classes, rows).astype(np.int32)
+    b = ProgramBuilder()
+    loss = exact_cross_entropy(b, b.input(logits.shape), b.input(labels.shape, i32))
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    expected = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(rows), labels]
+
+    (actual,) = run(b.finish(loss), "forward", [logits, labels])
+
+    rounding = classes**2 * 2.0**-31
+    assert float(actual) == pytest.approx(expected.mean(), rel=2e-6, abs=2e-7 + rounding)
 
 
 # --- the whole pipeline
