@@ -151,7 +151,8 @@ _ROWS = (
         "cortex-m55",
         "thumbv8.1m.main-none-unknown-eabihf",
         "cortex-m55",
-        "-mcpu=cortex-m55 -mfloat-abi=hard",
+        # A conditional conversion to float (vcvtne) is an instruction of MVE to the assembler.
+        "-mcpu=cortex-m55 -mfloat-abi=hard -fno-if-conversion2",
         "mps3-an547",
         (0x0, 512 << 10),
         0x20000000,
