@@ -22,7 +22,7 @@ from xdsl.ir import Block, Region
 
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.ir.dialects import plan
-from niwaki.ir.lowered import CallInfo, EntryPoint, Lowered, Port, StorageEntry
+from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port, StorageEntry
 
 N = 4
 HOSTILE = 'w */ int evil(void) { return 1; } /* "quoted"\n#error \\'
@@ -32,6 +32,7 @@ LR = 0.1
 _VECTOR = MemRefType(f32, [N])
 _SCALAR = MemRefType(f32, [])
 _COUNTER = MemRefType(i32, [1])
+_DIFFERENCE = Buffer("difference", 0, 16, 0, 2)
 
 
 def product() -> FuncOp:
@@ -180,9 +181,11 @@ def small_model(target: str = "host", name: str = HOSTILE) -> Lowered:
         state_image=state_image,
         constants_image=constants_image,
         entries={
-            "train_step": EntryPoint("train_step", (x, y, lr), (loss,), 16, 16, (), calls),
+            "train_step": EntryPoint(
+                "train_step", (x, y, lr), (loss,), 16, 16, (_DIFFERENCE,), calls
+            ),
             "infer": EntryPoint("infer", (x,), (Port("out", (N,), "float32"),), 0, 0, (), calls),
-            "evaluate": EntryPoint("evaluate", (x, y), (loss,), 16, 16, (), calls),
+            "evaluate": EntryPoint("evaluate", (x, y), (loss,), 16, 16, (_DIFFERENCE,), calls),
         },
         target_name=target,
     )

@@ -1,7 +1,8 @@
 """The interface of a generated library: header, functions, data. See "templates/model.h"."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
 from math import prod
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.c.arguments import Argument, arguments_of
 from niwaki.backends.c.blocks import (
     Block,
     arena_blocks,
@@ -19,11 +21,12 @@ from niwaki.backends.c.blocks import (
 )
 from niwaki.backends.c.emit import emit_module
 from niwaki.backends.c.emit_program import ConstantArray
+from niwaki.backends.c.input_places import InputPlaces, place_inputs
 from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.backends.c.saved_state import MAGIC, model_hash, payload_bytes, saved_rows
 from niwaki.ir.dialects import plan
-from niwaki.ir.lowered import EntryPoint, Lowered, Port, StorageEntry
+from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
 
 _DOCS = {
     "train_step": "Trains on one batch: one forward and backward pass and one update of the state.",
@@ -39,37 +42,21 @@ def fill(name: str, values: Mapping[str, object]) -> str:
 
 
 @dataclass(frozen=True)
-class Argument:
-    """An array that a function of the library takes from its caller."""
+class _BatchFunction:
+    """A function of many batches."""
 
     name: str
-    port: Port
-    read: bool
-
-    @property
-    def declaration(self) -> str:
-        """As a C parameter."""
-        const = "const " if self.read else ""
-        return f"{const}{C_TYPES[self.port.dtype]} *{self.name}"
+    entry: str
+    """The function of one batch that it calls."""
+    doc: str
 
 
-def arguments_of(entry: EntryPoint) -> tuple[Argument, ...]:
-    """The arrays of an entry point in C: x..., y, then what it writes. The learning rate is the
-    context's."""
-    inputs = list(entry.inputs[:-1] if entry.name == "train_step" else entry.inputs)
-    target = [] if entry.name == "infer" else [Argument("y", inputs.pop(), True)]
-    if entry.name == "infer":
-        results = _numbered("out", entry.outputs, False)
-    else:
-        names = ("loss", "correct")
-        results = [Argument(n, p, False) for n, p in zip(names, entry.outputs, strict=False)]
-    return (*_numbered("x", inputs, True), *target, *results)
-
-
-def _numbered(name: str, ports: Sequence[Port], read: bool) -> list[Argument]:
-    if len(ports) == 1:
-        return [Argument(name, ports[0], read)]
-    return [Argument(f"{name}{n}", port, read) for n, port in enumerate(ports)]
+_BATCH_FUNCTIONS = (
+    _BatchFunction(
+        "train", "train_step", "Trains on up to `batches` batches of a source, a step each."
+    ),
+    _BatchFunction("evaluate_all", "evaluate", "Evaluates up to `batches` batches of a source."),
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +107,8 @@ class Contract:
                 "members": "\n".join(self._members()),
                 "init_parameters": self._init_parameters,
                 "entry_prototypes": "\n".join(self._prototype(e) for e in entries),
+                "input_prototypes": "\n".join(f"{self._place_signature(a)};" for a in self._inputs),
+                "batch_functions": self._batch_prototypes(),
             },
         )
 
@@ -203,6 +192,11 @@ class Contract:
             for block in entry_blocks(entry):
                 lines.append(f"#define {self._macro(block, entry)} {block.bytes}u")
         lines += [
+            "/** Bytes of an arena that serves every function and holds its inputs as well. */",
+            *(
+                f"#define {self._input_macro(b)} {size}u"
+                for b, size in zip(arena, self._places.sizes, strict=True)
+            ),
             "/** Bytes of the state: what training changes. */",
             f"#define {big}_STATE_BYTES {sum(b.bytes for b in state)}u",
             *(f"#define {self._macro(b)} {b.bytes}u" for b in state if b.region),
@@ -222,6 +216,34 @@ class Contract:
             lines.append(f"#define {big}_{name.upper()}_SHAPE {{{sizes}}}")
         first = next((p.shape[0] for n, p in shapes.items() if n in ("x", "x0")), 1)
         return [*lines, "/** Examples in a batch. */", f"#define {big}_BATCH {first}u"]
+
+    @property
+    def _inputs(self) -> list[Argument]:
+        """What the functions read: x..., y."""
+        arguments = (a for e in self.lowered.entries.values() for a in arguments_of(e) if a.read)
+        return list({a.name: a for a in arguments}.values())
+
+    @cached_property
+    def _places(self) -> InputPlaces:
+        return place_inputs(self.lowered)
+
+    def _input_macro(self, block: Block) -> str:
+        """The name of the bytes of a block that holds inputs as well."""
+        return f"{self.prefix}_input_{block.name}_bytes".upper()
+
+    def _place_signature(self, argument: Argument) -> str:
+        pointer = f"{C_TYPES[argument.port.dtype]} *"
+        return f"{pointer}{self.prefix}_input_{argument.name}(const {self.prefix}_context *context)"
+
+    def _batch_prototypes(self) -> str:
+        """Of the functions that take batches from a source; nothing if there are none."""
+        functions = [f for f in _BATCH_FUNCTIONS if f.entry in self.lowered.entries]
+        if not functions:
+            return ""
+        prototypes = (fill("batches_prototype.h", {**self.names, **asdict(f)}) for f in functions)
+        pointers = (f"{C_TYPES[a.port.dtype]} *{a.name}" for a in self._inputs)
+        values = {"batch_pointers": ", ".join(pointers), "prototypes": "\n".join(prototypes)}
+        return fill("batches.h", {**self.names, **values})
 
     def _signature(self, entry: EntryPoint) -> str:
         arguments = ", ".join(a.declaration for a in arguments_of(entry))
@@ -265,8 +287,9 @@ class Contract:
             },
         )
         head = f'#include "{self.prefix}.h"\n#include "{self.prefix}_data.h"\n'
-        saving = fill("saved_state.c", {**self.names, **self._saving_code()})
-        return f"/* Written by niwaki; do not edit. */\n{head}\n{kernels}\n{contract}\n{saving}"
+        parts = [kernels, contract, *self._input_functions(), *self._batch_code()]
+        parts.append(fill("saved_state.c", {**self.names, **self._saving_code()}))
+        return f"/* Written by niwaki; do not edit. */\n{head}\n" + "\n".join(parts)
 
     def _contract_code(self) -> dict[str, str]:
         """What depends on the caller's blocks."""
@@ -339,6 +362,48 @@ class Contract:
     return {big}_OK;
 }}
 """
+
+    def _input_functions(self) -> list[str]:
+        arena = arena_blocks(self.lowered)
+        too_small = " || ".join(
+            f"context->{block.name}_bytes < {self._input_macro(block)}" for block in arena
+        )
+        return [
+            f"""\
+{self._place_signature(argument)}
+{{
+    if (check_context(context) != {self.prefix.upper()}_OK || {too_small}) {{
+        return NULL;
+    }}
+    return ({C_TYPES[argument.port.dtype]} *)(void *)(context->{arena[place.block].name} \
++ {place.offset});
+}}
+"""
+            for argument in self._inputs
+            for place in [self._places.places[argument.name]]
+        ]
+
+    def _batch_code(self) -> list[str]:
+        codes: list[str] = []
+        for function in _BATCH_FUNCTIONS:
+            if function.entry not in self.lowered.entries:
+                continue
+            arguments = arguments_of(self.lowered.entries[function.entry])
+            inputs = [a for a in arguments if a.read]
+            values = {
+                "name": function.name,
+                "function": function.entry,
+                "input_variables": "\n".join(
+                    f"    {C_TYPES[a.port.dtype]} *const {a.name} = "
+                    f"{self.prefix}_input_{a.name}(context);"
+                    for a in inputs
+                ),
+                "no_place": " || ".join(f"{a.name} == NULL" for a in inputs),
+                "inputs": ", ".join(a.name for a in inputs),
+                "arguments": ", ".join(a.name if a.read else f"&{a.name}" for a in arguments),
+            }
+            codes.append(fill("batches.c", {**self.names, **values}))
+        return codes
 
     # --- data
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from niwaki.backends.c.contract import Argument, Contract, arguments_of, fill
+from niwaki.backends.c.arguments import Argument, arguments_of
+from niwaki.backends.c.contract import Contract, fill
 from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.ir.errors import UsageError
 

@@ -21,7 +21,7 @@ ${constant_table}
  *
  * No function allocates memory, prints or keeps anything outside the context. Different contexts
  * may be used at the same time; one context may not. The arrays passed to a function must not
- * overlap each other, the arena or the state.
+ * overlap each other, the arena or the state, but for inputs at ${p}_input_... of the context.
  */
 #ifndef ${P}_H
 #define ${P}_H
@@ -62,7 +62,8 @@ enum {
     ${P}_ERROR_FORMAT = 6,    /**< there is no saved state of this version */
     ${P}_ERROR_MODEL = 7,     /**< the saved state is of another model */
     ${P}_ERROR_CHECKSUM = 8,  /**< the saved state is damaged */
-    ${P}_ERROR_STORAGE = 9    /**< the storage failed, or does not hold what was written */
+    ${P}_ERROR_STORAGE = 9,   /**< the storage failed, or does not hold what was written */
+    ${P}_ERROR_SOURCE = 10    /**< the source of batches failed */
 };
 
 /** A model in use; the members belong to the library. */
@@ -100,7 +101,16 @@ int ${p}_init(${p}_context *context,
     ${init_parameters});
 
 ${entry_prototypes}
-/** Changes the learning rate of the following steps. */
+/**
+ * Where an input may lie in the arena of the context, so that it needs no memory of its own: no
+ * function has anything there before it has read the input for the last time. Every function may
+ * overwrite it.
+ *
+ * NULL if the context is not initialised, or its arena smaller than ${P}_INPUT_ARENA_BYTES.
+ */
+${input_prototypes}
+
+${batch_functions}/** Changes the learning rate of the following steps. */
 int ${p}_set_lr(${p}_context *context, float lr);
 
 /**
