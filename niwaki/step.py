@@ -117,6 +117,10 @@ class TrainingStep:
         }
         return Parameters(live, self._layouts)
 
+    def reset(self) -> None:
+        """Undoes all steps: parameters and optimizer state are those of the compiled program."""
+        self._session.reset()
+
     def save(self, path: str | Path) -> None:
         """Writes everything that steps change (parameters in the user's layout, optimizer state,
         learning rate) as safetensors; frozen parameters stay in the model file."""

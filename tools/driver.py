@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "compile": "compile the training step of a model",
         "train": "train on this machine",
+        "search": "search the update scheme that learns most within a budget",
         "report": "show where the memory of training goes, as a page and pictures",
         "verify": "compare the compiled step with the reference",
         "plan": "place the buffers of a file in one arena",

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from niwaki.fine_tuning import batch_of, evaluate, shuffled_batches
 from niwaki.ir.errors import UsageError
 from niwaki.ir.weights import Array
 from niwaki.step import TrainingStep
@@ -39,57 +41,35 @@ def run(args: argparse.Namespace) -> Result:
         raise UsageError(f"--epochs must be >= 1, got {args.epochs}")
     if args.output.suffix != ".safetensors":
         raise UsageError(f"the output must be a .safetensors file, got '{args.output}'")
-    x, y = _dataset(args.data, args.batch)
-    test = None if args.test_data is None else _dataset(args.test_data, args.batch)
+    x, y = load_dataset(args.data)
+    test = None if args.test_data is None else load_dataset(args.test_data)
     step = compile_model(args)
     if args.resume is not None:
         step.load(args.resume)
         step.lr = args.lr
-    before = None if test is None else evaluate(step, *test, args.batch)
+    before = None if test is None else vars(evaluate(step, *test))
     losses = _train(step, x, y, args)
-    after = None if test is None else evaluate(step, *test, args.batch)
+    after = None if test is None else vars(evaluate(step, *test))
     step.save(args.output)
     data = {"losses": losses, "before": before, "after": after, "output": str(args.output)}
     return Result(_text(losses, before, after, args.output), data)
 
 
-def evaluate(step: TrainingStep, x: Array, y: Array, batch: int) -> dict[str, float | None]:
-    """Mean loss and accuracy over whole batches; samples beyond the last one are left out."""
-    losses: list[float] = []
-    right: list[int] = []
-    for start in range(0, len(x) - batch + 1, batch):
-        loss, correct = step.evaluate(x[start : start + batch], y[start : start + batch])
-        losses.append(loss)
-        if correct is not None:
-            right.append(correct)
-    accuracy = sum(right) / (len(right) * batch) if right else None
-    return {"loss": float(np.mean(losses)), "accuracy": accuracy}
-
-
-def _dataset(path: Path, batch: int) -> tuple[Array, Array]:
-    x, y = load_dataset(path)
-    if len(x) < batch:
-        raise UsageError(f"{path} has {len(x)} sample(s), fewer than a batch of {batch}")
-    return x, y
-
-
 def _train(step: TrainingStep, x: Array, y: Array, args: argparse.Namespace) -> list[float]:
     """The mean loss of each epoch."""
-    random = np.random.default_rng(args.seed)
-    batches = len(x) // args.batch
+    count = len(x) // batch_of(step)
+    batches = shuffled_batches(len(x), batch_of(step), args.seed)
     means: list[float] = []
     with Progress() as progress:
         for epoch in range(args.epochs):
-            order = random.permutation(len(x))
             total = 0.0
-            for i in range(batches):
-                chosen = order[i * args.batch : (i + 1) * args.batch]
+            for i, chosen in enumerate(islice(batches, count)):
                 total += step(x[chosen], y[chosen])
                 progress.show(
-                    f"epoch {epoch + 1}/{args.epochs}, step {i + 1}/{batches}, "
+                    f"epoch {epoch + 1}/{args.epochs}, step {i + 1}/{count}, "
                     f"loss {total / (i + 1):.4f}"
                 )
-            means.append(total / batches)
+            means.append(total / count)
             if not np.isfinite(means[-1]):
                 raise UsageError(
                     f"the loss is no number any more in epoch {epoch + 1}: "

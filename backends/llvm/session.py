@@ -51,6 +51,10 @@ class Session:
         sizes = [part.size for part in self.lowered.state_regions] or [len(self.state)]
         return np.split(self.state, np.cumsum(sizes)[:-1])
 
+    def reset(self) -> None:
+        """Brings the state back to what it was compiled with."""
+        self.state[:] = np.frombuffer(self.lowered.state_image, np.uint8)
+
     def run(self, name: str, inputs: Sequence[Array]) -> list[Array]:
         """Runs entry point `name`; returns fresh arrays. Shapes must be those of its ports."""
         ports = self._ports[name]

@@ -134,6 +134,13 @@ def test_save_and_load_continue_exactly(
     assert saved["conv3.weight"].shape == (32, 16, 3, 3)
 
 
+def test_reset_starts_again(program: niwaki.Program) -> None:
+    step = _compile(program, optimizer=niwaki.SGD(lr=0.05, momentum=0.9))
+    losses = [step(X, Y) for _ in range(3)]
+    step.reset()
+    assert [step(X, Y) for _ in range(3)] == losses
+
+
 def test_a_file_that_does_not_fit_changes_nothing(program: niwaki.Program, tmp_path: Path) -> None:
     _compile(program, update="head").save(tmp_path / "head.safetensors")
     step = _compile(program)
