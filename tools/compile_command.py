@@ -5,7 +5,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import niwaki
 from niwaki.backends.c.package import PACKAGES
 from niwaki.backends.targets import get_target
 from niwaki.files import write_atomically
@@ -14,7 +13,13 @@ from niwaki.ir.errors import UsageError
 from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import training_pipeline
 from niwaki.step import TrainingStep
-from niwaki.tools.model_flags import add_model_flags, compile_model, options_of, techniques_of
+from niwaki.tools.model_flags import (
+    add_model_flags,
+    compile_model,
+    load_model,
+    options_of,
+    techniques_of,
+)
 from niwaki.tools.pass_flags import add_pass_flags, pass_observers, print_timing, selected_passes
 from niwaki.tools.result import Result
 
@@ -48,7 +53,7 @@ def run(args: argparse.Namespace) -> Result:
     runner = PassRunner(pass_observers(args, passes, sys.stderr, timing))
     try:
         if len(selected) < len(passes):
-            program = niwaki.load(args.model).clone()
+            program = load_model(args).clone()
             runner.run(NiwakiContext(program.weights), program.module, selected)
             return Result(str(program.module), {"ir": str(program.module)})
         if args.output is None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from xdsl.ir import Operation
 
-import niwaki
 from niwaki.backends.c.example import TestVectors
 from niwaki.backends.c.package import write_c
 from niwaki.backends.c.toolchain import build_linux, missing_tools, run_program
@@ -16,15 +16,18 @@ from niwaki.backends.llvm.session import Session, storage_view
 from niwaki.backends.targets import Target, get_target, portable_c
 from niwaki.ir import interpreter
 from niwaki.ir.context import NiwakiContext
+from niwaki.ir.dialects.quantized_type import QuantizedType
+from niwaki.ir.dialects.tensor_op import type_of
 from niwaki.ir.errors import MismatchError, UsageError
 from niwaki.ir.lowered import Lowered, Port
 from niwaki.ir.program import Program
 from niwaki.ir.weights import Array
 from niwaki.passes.autodiff import AutodiffPass
 from niwaki.passes.instrument import PassRunner
+from niwaki.passes.integer_backward import IntegerBackwardPass
 from niwaki.passes.narrow_stash import NarrowStashPass
 from niwaki.passes.pipelines import compile_program, training_pipeline
-from niwaki.tools.model_flags import add_model_flags, options_of, techniques_of
+from niwaki.tools.model_flags import add_model_flags, load_model, options_of, techniques_of
 from niwaki.tools.result import Result
 
 C_TIMEOUT = 300.0
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> Result:
     """
     if args.steps < 1:
         raise UsageError(f"--steps must be >= 1, got {args.steps}")
-    program, target = niwaki.load(args.model), get_target("host")
+    program, target = load_model(args), get_target("host")
     lowered = _lowered(program, args, target)
     batch = _random_batch(lowered, args)
     losses, reference = _train_reference(program, args, batch)
@@ -113,12 +116,18 @@ def _random_target(random: np.random.Generator, loss: str, port: Port, output: P
 def _train_reference(
     program: Program, args: argparse.Namespace, batch: Sequence[Array]
 ) -> tuple[list[float], dict[str, Array]]:
-    """Losses and final state of the interpreter, on the IR as autodiff leaves it."""
+    """Losses and final state of the interpreter, on the IR as autodiff leaves it.
+
+    Codes are updated in whole numbers, exactly as later passes write that out: of a program of
+    codes the IR behind those is run.
+    """
     program = program.clone()
     passes = training_pipeline(
         options_of(args), get_target("host"), args.batch, args.batch_norm, techniques_of(args)
     )
     last = AutodiffPass if args.stash is None else NarrowStashPass
+    if any(_is_of_codes(op) for op in program.module.walk()):
+        last = IntegerBackwardPass
     end = [p.name for p in passes].index(last.name) + 1
     PassRunner().run(NiwakiContext(program.weights), program.module, passes[:end])
     state: dict[str, interpreter.Array] = {}
@@ -127,6 +136,10 @@ def _train_reference(
         (loss,) = interpreter.run(program, "train_step", [*batch, np.float32(args.lr)], state)
         losses.append(float(loss))
     return losses, state
+
+
+def _is_of_codes(op: Operation) -> bool:
+    return any(isinstance(type_of(r).element_type, QuantizedType) for r in op.results)
 
 
 def _jit_errors(

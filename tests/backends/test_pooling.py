@@ -69,6 +69,15 @@ def test_channels(channels, lanes):
 
 
 @pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("name", ["tiles", "overlapping", "small-input"])
+def test_max_pool_of_codes(name, lanes):
+    window, size = attributes(name)
+    shape = (2, *size, 9)
+    codes = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+    check(nn.MaxPool2dOp.make(*values((shape, i8)), **window), [codes], lanes)
+
+
+@pytest.mark.parametrize("lanes", LANES)
 def test_fused_around_max_pool(lanes):
     window, size = attributes("overlapping")
     b = FusedBuilder(values([2, *size, 9], [9]))

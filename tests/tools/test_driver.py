@@ -350,3 +350,23 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("{")
     assert done.stderr == ""
+
+
+# --- quantised models
+
+
+def test_compile_quantised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The frozen weights take a quarter of the bytes."""
+    data = data_file(tmp_path / "data.npz", "pretrain_train", 8)
+    sizes: list[int] = []
+    for flags in ([], ["--quantize", str(data), "--calibration", "mse"]):
+        assert run("compile", MODEL, *HEAD, *flags, "-o", tmp_path / "out", "--json") == 0
+        sizes.append(json.loads(capsys.readouterr().out)["constant_bytes"])
+
+    assert sizes[1] < 0.4 * sizes[0]
+
+
+def test_verify_quantised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = data_file(tmp_path / "data.npz", "pretrain_train", 8)
+    assert run("verify", MODEL, *HEAD, "--quantize", data, "--batch", "2", "--steps", "2") == 0
+    assert "JIT: agrees" in capsys.readouterr().out
