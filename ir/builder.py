@@ -1,6 +1,7 @@
 """Builds tensor-level IR: for frontends, gradient rules, passes, tests and examples."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TypeAlias
 
 import numpy as np
@@ -296,33 +297,13 @@ class Builder:
 
     def conv2d_dx(self, dy: Value, w: Value, window: nn.Window, input_size: Sequence[int]) -> Value:
         """Cotangent of the input of a convolution with `window`."""
-        return self.one(
-            nn.Conv2dDxOp.make(
-                dy,
-                w,
-                strides=window.strides,
-                padding=window.padding,
-                dilation=window.dilation,
-                groups=window.groups,
-                input_size=input_size,
-            )
-        )
+        return self.one(nn.Conv2dDxOp.make(dy, w, **asdict(window), input_size=input_size))
 
     def conv2d_dw(
         self, x: Value, dy: Value, window: nn.Window, kernel_size: Sequence[int]
     ) -> Value:
         """Cotangent of the filter of a convolution with `window`."""
-        return self.one(
-            nn.Conv2dDwOp.make(
-                x,
-                dy,
-                strides=window.strides,
-                padding=window.padding,
-                dilation=window.dilation,
-                groups=window.groups,
-                kernel_size=kernel_size,
-            )
-        )
+        return self.one(nn.Conv2dDwOp.make(x, dy, **asdict(window), kernel_size=kernel_size))
 
     def matmul(
         self, a: Value, b: Value, transpose_a: bool = False, transpose_b: bool = False
@@ -393,17 +374,7 @@ class Builder:
         self, dy: Value, w: Value, window: nn.Window, input_size: Sequence[int]
     ) -> Value:
         """Cotangent of the input of a convolution with `window`, of whole numbers."""
-        return self.one(
-            nn.IntegerConv2dDxOp.make(
-                dy,
-                w,
-                strides=window.strides,
-                padding=window.padding,
-                dilation=window.dilation,
-                groups=window.groups,
-                input_size=input_size,
-            )
-        )
+        return self.one(nn.IntegerConv2dDxOp.make(dy, w, **asdict(window), input_size=input_size))
 
     def integer_conv2d_dw(
         self, x: Value, dy: Value, window: nn.Window, kernel_size: Sequence[int], zero_point: int
@@ -411,14 +382,7 @@ class Builder:
         """Cotangent of the filter of a convolution with `window`, of whole numbers."""
         return self.one(
             nn.IntegerConv2dDwOp.make(
-                x,
-                dy,
-                strides=window.strides,
-                padding=window.padding,
-                dilation=window.dilation,
-                groups=window.groups,
-                kernel_size=kernel_size,
-                zero_point=zero_point,
+                x, dy, **asdict(window), kernel_size=kernel_size, zero_point=zero_point
             )
         )
 

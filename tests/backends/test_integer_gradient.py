@@ -42,7 +42,9 @@ class Case:
 
     def __init__(self, name: str) -> None:
         self.x, self.w, stride, padding, groups = CONVOLUTIONS[name]
-        self.window = nn.Window((stride,) * 2, (padding,) * 4, (1, 1), groups)
+        self.window = nn.Window(
+            (stride, stride), (padding, padding, padding, padding), (1, 1), groups
+        )
         height, width = self.window.output_size(self.x[1:3], self.w[1:3])
         self.dy = (self.x[0], height, width, self.w[0])
         self.attributes = {

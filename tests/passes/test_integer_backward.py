@@ -38,7 +38,8 @@ class Gradients:
         b = ProgramBuilder()
         self.shape = (x.shape[0], *output, w.shape[0])
         kernel = w.shape[1]
-        window = nn.Window((stride,) * 2, (kernel // 2,) * 4, (1, 1), groups)
+        margin = kernel // 2
+        window = nn.Window((stride, stride), (margin, margin, margin, margin), (1, 1), groups)
         g, codes = b.input(self.shape), b.input(x.shape, i8)
         filters = b.weight("w", w, element=i8)
         self.scales = np.ones(w.shape[0], np.float32) if scales is None else scales

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from niwaki.backends.c.example import TestVectors
-from niwaki.backends.c.package import write_c
-from niwaki.backends.c.toolchain import build_firmware, build_linux, run_firmware, run_program
 from niwaki.backends.llvm.object import object_code
 from niwaki.backends.llvm.session import Session, storage_view
 from niwaki.backends.targets import get_target, portable_c
@@ -19,7 +16,8 @@ from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Scheme, TrainingOptions
 from niwaki.passes.pipelines import compile_program
-from tests.c_programs import TIMEOUT, need_tools
+from tests.c_programs import need_tools
+from tests.c_training import POISON, train_in_c
 from tests.networks import lenet
 from tests.training_programs import training_program
 
@@ -27,8 +25,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 STEPS = 4
 RTOL = 2e-5
 """Of losses and parameters: float32 sums in another order, and other libraries' exp."""
-POISON = 0xFF
-"""Every byte of the arena before every step: nan as f32."""
 RANDOM = np.random.default_rng(3)
 X = RANDOM.standard_normal((2, 12, 12, 1)).astype(np.float32)
 Y = np.array([3, 7], np.int32)
@@ -41,30 +37,6 @@ OPTIONS = {
     ),
 }
 BOARDS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
-MAIN = """
-#include "net.h"
-#include "net_vectors.h"
-#include "platform.h"
-
-#include <string.h>
-
-static uint64_t arena[NET_ARENA_BYTES / 8u];
-static uint64_t state[NET_STATE_BYTES / 8u];
-static net_context context;
-
-int main(void)
-{
-    int status = net_init(&context, arena, sizeof arena, state, sizeof state);
-    for (int step = 0; step < STEPS && status == NET_OK; ++step) {
-        float loss = 0.0f;
-        memset(arena, POISON, sizeof arena);
-        status = net_train_step(&context, batch_x, batch_y, &loss);
-        platform_report_float("loss", loss);
-    }
-    (void)platform_write("state.bin", state, sizeof state);
-    return status;
-}
-"""
 
 
 @cache
@@ -118,21 +90,5 @@ def test_c(case: str, name: str, tmp_path: Path) -> None:
     target = get_target(name)
     need_tools(target)
     lowered = compile_program(network(), OPTIONS[case], portable_c(target))
-    folder = tmp_path / "net"
-    write_c(lowered, folder, name="net", learning_rate=LR, vectors=TestVectors([X, Y], []))
-    main = tmp_path / "main.c"
-    main.write_text(MAIN.replace("STEPS", str(STEPS)).replace("POISON", hex(POISON)))
-    sources = [folder / "net.c", folder / "net_data.c", main]
-    include = (f"-I{folder}", "-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion")
-    if target.board is None:
-        sanitize = name == "host"
-        program = build_linux(sources, tmp_path / "net.bin", target, include, sanitize)
-        result = run_program(program, TIMEOUT)
-    else:
-        # The board's RAM is 256 KiB: the linker checks what the plan claims.
-        result = run_firmware(
-            build_firmware(sources, tmp_path / "net.elf", target, flags=include), TIMEOUT
-        )
-    assert result.code == 0, result.output
-    image = np.frombuffer((tmp_path / "state.bin").read_bytes(), np.uint8)
-    compare(case, list(result.floats["loss"]), image, lowered)
+    losses, image = train_in_c(lowered, [X, Y], STEPS, LR, target, tmp_path)
+    compare(case, losses, image, lowered)
