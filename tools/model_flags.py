@@ -23,8 +23,13 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-def add_model_flags(parser: argparse.ArgumentParser, target: bool = True) -> None:
-    """Adds the flags that `compile_model` reads; `target`: whether the user chooses one."""
+def add_model_flags(
+    parser: argparse.ArgumentParser, target: bool = True, update: bool = True
+) -> None:
+    """Adds the flags that `compile_model` reads.
+
+    `target`, `update`: whether the user chooses these; without `update`, nor a memory limit.
+    """
     parser.add_argument("model", metavar="MODEL", type=Path, help="a .pt2 or .onnx file")
     parser.add_argument("--loss", choices=LOSSES, default="cross_entropy", help="%(default)s")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="%(default)s")
@@ -33,11 +38,6 @@ def add_model_flags(parser: argparse.ArgumentParser, target: bool = True) -> Non
     parser.add_argument("--nesterov", action="store_true", help="Nesterov's momentum, for sgd")
     parser.add_argument("--weight-decay", type=float, help="default: 0, adamw 0.01")
     parser.add_argument("--clip-norm", type=float, help="clip the norm over all gradients")
-    parser.add_argument(
-        "--update",
-        default="full",
-        help="full, bias, head, last_layers(N) or the path of a .toml scheme (%(default)s)",
-    )
     parser.add_argument("--batch", type=int, help="samples per step (default: the model's)")
     parser.add_argument(
         "--batch-norm",
@@ -77,12 +77,18 @@ def add_model_flags(parser: argparse.ArgumentParser, target: bool = True) -> Non
     parser.add_argument(
         "--seed", type=int, default=0, help="of everything that is random (%(default)s)"
     )
-    parser.add_argument(
-        "--memory-limit",
-        metavar="BYTES",
-        type=_bytes,
-        help="most RAM for arena and state, e.g. 256K; over it: an error (exit code 4)",
-    )
+    if update:
+        parser.add_argument(
+            "--update",
+            default="full",
+            help="full, bias, head, last_layers(N) or the path of a .toml scheme (%(default)s)",
+        )
+        parser.add_argument(
+            "--memory-limit",
+            metavar="BYTES",
+            type=size_in_bytes,
+            help="most RAM for arena and state, e.g. 256K; over it: an error (exit code 4)",
+        )
     if target:
         parser.add_argument(
             "--target",
@@ -100,19 +106,29 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
     """
     return niwaki.compile(
         load_model(args),
-        loss=args.loss,
-        optimizer=_optimizer_of(args),
         update=args.update,
-        batch=args.batch,
         target=args.target,
         memory_limit=args.memory_limit,
-        batch_norm=args.batch_norm,
         instrument=instrument,
-        stash=args.stash,
-        rounding=args.rounding,
-        quantization_aware_scaling=args.quantization_aware_scaling,
         seed=args.seed,
+        **training_arguments(args),
     )
+
+
+def training_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `niwaki.compile` that say how to train, but for the seed.
+
+    Raises UsageError if the flags contradict each other.
+    """
+    return {
+        "loss": args.loss,
+        "optimizer": _optimizer_of(args),
+        "batch": args.batch,
+        "batch_norm": args.batch_norm,
+        "stash": args.stash,
+        "rounding": args.rounding,
+        "quantization_aware_scaling": args.quantization_aware_scaling,
+    }
 
 
 def options_of(args: argparse.Namespace) -> TrainingOptions:
@@ -156,7 +172,8 @@ def _optimizer_of(args: argparse.Namespace) -> Optimizer:
     return kinds[args.optimizer](**common)
 
 
-def _bytes(text: str) -> int:
+def size_in_bytes(text: str) -> int:
+    """Of "262144", "256K" or "1M"; argparse.ArgumentTypeError if `text` is no size."""
     digits = text.rstrip("kKmMgG")
     unit = text[len(digits) :].lower()
     if not digits.isdigit() or unit not in UNITS:
