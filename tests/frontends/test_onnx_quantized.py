@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import niwaki
 from niwaki.frontends import onnx as frontend
 from niwaki.ir import effects
 from niwaki.ir.dialects import nn
@@ -266,6 +267,28 @@ def test_zero_points_may_be_left_out(tmp_path: Path) -> None:
     y = g.add("DequantizeLinear", g.add("QuantizeLinear", "x", scale), scale)
 
     check(g.model(y), tmp_path, ["quantize", "dequantize"], SCALE)
+
+
+def test_an_imported_model_is_compiled_and_trained(tmp_path: Path) -> None:
+    """Bit for bit as interpreted; parameters are codes in the layout of the file."""
+    g = Qdq()
+    y = g.pair(g.add("Relu", g.conv(g.pair("x"))), 0.02, -128)
+    y = g.add("Flatten", g.pair(g.add("MaxPool", y, kernel_shape=[2, 2]), 0.02, -128))
+    model = g.model(g.add("MatMul", y, g.filter((224, 5), 1)))
+    program = load(model, tmp_path)
+    step = niwaki.compile(program, optimizer=niwaki.SGD(lr=0.05))
+    x = np.random.default_rng(9).uniform(-2.5, 2.5, SHAPE).astype(np.float32)
+    (want,) = run(folded(model, tmp_path), "forward", [x])
+
+    np.testing.assert_array_equal(step.infer(x), want)
+    shapes = [step.parameters[name].shape for name in step.parameters]
+    assert (4, 3, 3, 3) in shapes
+    assert (5, 1, 1, 224) in shapes
+    filters = next(a for a in g.weights.values() if a.shape == (4, 3, 3, 3))
+    (name,) = [n for n, a in g.weights.items() if a is filters]
+    np.testing.assert_array_equal(step.parameters[name], filters)
+    losses = [step(x, np.array([1, 3], np.int32)) for _ in range(10)]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 # --- hostile models
