@@ -138,7 +138,7 @@ def _scheme_file(
         f"Found by niwaki search for {args.model.name}.",
         f"{found.bytes:,.0f} bytes by the analytic model, of a budget of {args.budget:,}.",
         f"Predicted decrease of the loss in {args.steps} steps: {found.gain:.4f}, of which",
-        f"  biases of the last {found.scheme.biases} layers: "
+        f"  biases of the last {found.scheme.biases} layer(s): "
         f"{gains.biases[found.scheme.biases or 0]:.4f}",
     ]
     for number, ratio in (found.scheme.weights or {}).items():
