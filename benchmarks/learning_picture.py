@@ -16,6 +16,8 @@ _SERIES = {
     "int8/stochastic": ("int8 without QAS, stochastic rounding", "D"),
 }
 """Arithmetic and rounding -> name and marker."""
+_LABELS = {"fp32/none": ((6, -12), "left"), "int8+qas/stochastic": ((-6, 4), "right")}
+"""Where the names of schemes stand; other series have the same schemes as the second."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,15 @@ def draw(points: Sequence[Point], path: Path) -> None:
             label=name,
         )
         for p in chosen:
-            if "stochastic" in series or p.scheme == "full":
-                axes.annotate(
-                    p.scheme, (p.kilobytes, p.accuracy), (5, -11), textcoords="offset points"
-                )
+            if series in _LABELS:
+                offset, side = _LABELS[series]
+                place = (p.kilobytes, p.accuracy)
+                axes.annotate(p.scheme, place, offset, textcoords="offset points", ha=side)
     # The head adds next to nothing: linear there, logarithmic beyond.
     axes.set_xscale("symlog", linthresh=50)
     ticks = [0, 25, 50, 100, 200, 500, 1000, 2000, 5000]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlim(-8, 1.5 * max(p.kilobytes for p in points))
     axes.set_xlabel("memory that the update adds to inference (KiB, analytic model)")
     axes.set_ylabel("accuracy (%)")
     axes.grid(alpha=0.3)
