@@ -21,7 +21,7 @@ OPTIONS: Mapping[str, TrainingOptions] = {
     "momentum": TrainingOptions(
         optimizer=SGD(lr=LR, momentum=0.9, weight_decay=1e-3), rounding="error_feedback"
     ),
-    "adam": TrainingOptions(optimizer=Adam(lr=LR), rounding="nearest"),
+    "adam": TrainingOptions(optimizer=Adam(lr=LR, clip_norm=1.0), rounding="nearest"),
 }
 
 

@@ -63,7 +63,7 @@ def test_jit(case: str) -> None:
     losses: list[float] = []
     for _ in range(STEPS):
         session.arena[:] = POISON
-        losses.append(float(session.run("train_step", [x, labels, np.float32(LR)])[0]))
+        losses.append(float(session.run("train_step", [x, labels, np.array(LR, np.float32)])[0]))
     compare(case, losses, session.state, lowered)
 
 
