@@ -37,9 +37,10 @@ def compute_in_strips(region: Region, count: int, run: Sequence[Operation]) -> N
 
 
 def _window(run: Sequence[Operation], inside: set[Operation]) -> list[Operation]:
-    """From the first to the last operation of the run that is inside."""
+    """From the first to the last operation of the run that is inside, without erased ones."""
+    run = [op for op in run if op.parent is not None]
     numbers = [number for number, op in enumerate(run) if op in inside]
-    return list(run[numbers[0] : numbers[-1] + 1])
+    return run[numbers[0] : numbers[-1] + 1]
 
 
 def _later(window: Sequence[Operation], inside: set[Operation]) -> list[Operation]:

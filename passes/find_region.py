@@ -160,8 +160,7 @@ def _samples(members: Iterable[RowOp]) -> int | None:
     """The samples that all members have."""
     found: set[int] = set()
     for row in members:
-        cut = [o for o, p in zip(row.op.operands, row.operands, strict=True) if p is not None]
-        found.update(shape_of(v)[0] for v in (cut if row.sums else (*cut, *row.op.results)))
+        found |= row.samples
     return found.pop() if len(found) == 1 else None
 
 

@@ -51,10 +51,16 @@ class RowOp:
     """What changes for a strip."""
 
     @cached_property
-    def bytes(self) -> int:
-        """Of one row of the results, or of a sum."""
-        whole = sum(tensor_bytes(type_of(r)) for r in self.op.results)
-        return whole if self.sums else whole // self.rows
+    def bytes(self) -> tuple[int, ...]:
+        """Of each whole result."""
+        return tuple(tensor_bytes(type_of(r)) for r in self.op.results)
+
+    @cached_property
+    def samples(self) -> frozenset[int]:
+        """Sizes of the first dimension of all that is cut."""
+        cut = [o for o, p in zip(self.op.operands, self.operands, strict=True) if p is not None]
+        results = () if self.sums else self.op.results
+        return frozenset(shape_of(value)[0] for value in (*cut, *results))
 
     @cached_property
     def flops(self) -> int:

@@ -31,9 +31,9 @@ class StripCosts:
             for value in row.op.operands:
                 if value in numbers:
                     last_use[numbers[value]] = position
-            for value in () if row.sums else row.op.results:
-                size = tensor_bytes(type_of(value)) // (row.rows * region.samples)
-                self.bytes_of_row[numbers[value]] = size
+            for value, size in zip(row.op.results, row.bytes, strict=True):
+                if not row.sums:
+                    self.bytes_of_row[numbers[value]] = size // (row.rows * region.samples)
                 last_use[numbers[value]] = position
         self.dying: list[list[int]] = [[] for _ in region.ops]
         """The computed values that nothing needs after each operation."""
@@ -44,16 +44,11 @@ class StripCosts:
         self.flops = [row.flops for row in region.ops]
         self.in_place = [isinstance(row.op, nn.Elementwise | nn.ReshapeOp) for row in region.ops]
         self.outputs = {numbers[v]: self._rows(v) for v in region.outputs}
-        self.whole = sum(row.bytes for row in region.ops if row.sums)
+        self.whole = sum(sum(row.bytes) for row in region.ops if row.sums)
         self.whole += sum(tensor_bytes(type_of(v)) for v in region.outputs)
 
     def _rows(self, value: SSAValue) -> int:
         return type_of(value).get_shape()[self.region.axis]
-
-    @property
-    def whole_flops(self) -> int:
-        """Floating-point operations of everything at once."""
-        return sum(row.flops * row.rows for row in self.region.ops)
 
     def of(self, count: int) -> Cost:
         """The cost of `count` strips; the last one counts like the first, the others alike."""

@@ -18,6 +18,8 @@ from niwaki.passes.strip_regions import Region
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 """Numbers of strips that are tried."""
+MAX_KEPT_UNITS = 2
+"""Units that are computed together at most if what the backward pass needs of them is kept."""
 
 
 @dataclass(frozen=True)
@@ -201,14 +203,17 @@ class StripOptions:
                 continue
             costs = StripCosts(region)
             whole = sum(r.rows * r.flops for r in region.ops if r.op not in again)
-            seen: set[int] = set()
+            lowest: int | None = None
             for count in COUNTS:
-                strips = len(region.strips(count))
-                if strips in seen or (not recomputed and strips * region.samples == 1):
+                if count > region.rows:
+                    break
+                if not recomputed and count * region.samples == 1:
                     continue
-                seen.add(strips)
                 cost = costs.of(count)
-                yield axis, count, Cost(cost.peak, cost.flops - whole)
+                # The halo grows with every further strip: it must be worth it.
+                if lowest is None or cost.peak < lowest:
+                    lowest = cost.peak
+                    yield axis, count, Cost(cost.peak, cost.flops - whole)
 
 
 class _Segment:
@@ -226,7 +231,9 @@ class _Segment:
         """Keeping what the backward pass needs, computing it again, or all but its masks."""
         inner = self._inner()
         numbers = [v for v in inner if type_of(v).element_type != i1]
-        choices = {tuple(choice): None for choice in ([], numbers, inner)}
+        choices = dict.fromkeys((tuple(numbers), tuple(inner)))
+        if not self.back or len(self.units) <= MAX_KEPT_UNITS:
+            choices[()] = None
         return list(chain.from_iterable(self._options(choice) for choice in choices))
 
     def _inner(self) -> list[SSAValue]:

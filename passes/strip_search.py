@@ -8,9 +8,11 @@ from xdsl.ir import Block
 from niwaki.passes.nested_units import Unit, nested_units
 from niwaki.passes.strip_options import Option, StripOptions
 
-MAX_UNITS = 10
-"""Units that are computed together at most."""
-MAX_STATES = 16
+MAX_UNITS = 12
+"""Units without a backward part that are computed together at most."""
+MAX_BACKWARD_UNITS = 7
+"""The same with one."""
+MAX_STATES = 64
 """Partial choices that are followed at each unit."""
 
 
@@ -50,7 +52,9 @@ class _Search:
         if self.highest <= limit:
             return
         for end in range(1, len(units) + 1):
-            for first in range(max(end - MAX_UNITS, 0), end):
+            back = units[end - 1].backward
+            most = MAX_BACKWARD_UNITS if back[0] < back[1] else MAX_UNITS
+            for first in range(max(end - most, 0), end):
                 exceeds = any(option.peak > limit for option in plain[first:end])
                 self.ending[end] += [
                     option
