@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from niwaki.backends.regions import MemoryRegion
+from niwaki.backends.targets import MemoryRegion
 from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import EntryPoint, RegionUse

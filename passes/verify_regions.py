@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from niwaki.backends.kernels.spec import buffer_bytes
-from niwaki.backends.regions import MemoryRegion
+from niwaki.backends.targets import MemoryRegion
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.dialects.tensor_op import get_int

@@ -44,7 +44,7 @@ def trained(lowered: Lowered, target: Target) -> list[bytes]:
     results: list[bytes] = []
     for _ in range(3):
         session.arena[:] = 0xFF
-        results.append(session.run("train_step", [X, Y, np.float32(0.02)])[0].tobytes())
+        results.append(session.run("train_step", [X, Y, np.array(0.02, np.float32)])[0].tobytes())
     session.arena[:] = 0xFF
     results.append(session.run("infer", [X])[0].tobytes())
     state = {e.name: storage_view(session.state, e).tobytes() for e in lowered.state}
@@ -152,8 +152,12 @@ def check(entry: Buffers, plan: ArenaPlan, ranges: Mapping[str, tuple[int, int]]
         assert sum(inside) == 1
 
 
+def row(size: int, start: int, life: int, traffic: int) -> tuple[int, int, int, int]:
+    return size, start, start + life, traffic
+
+
 ROW = st.builds(
-    lambda size, start, life, traffic: (size, start, start + life, traffic),
+    row,
     st.integers(1, 9),
     st.integers(0, 6),
     st.integers(1, 4),

@@ -2,7 +2,7 @@
 
 import pytest
 from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, f32, i64
-from xdsl.ir import Block, Region
+from xdsl.ir import Attribute, Block, Region
 from xdsl.utils.exceptions import VerifyException
 
 from niwaki.backends.regions import MemoryRegion
@@ -32,16 +32,16 @@ def program(
         properties = {"space": StringAttr(space), "offset": IntegerAttr(offset, i64)}
         kind = MemRefType(f32, [elements])
         block.add_op(plan.ViewOp.create(properties=properties, result_types=[kind]))
-    properties = {
+    facts: dict[str, Attribute] = {
         "sym_name": StringAttr("step"),
         "arena": IntegerAttr(96, i64),
         "bound": IntegerAttr(96, i64),
     }
     if arena:
-        properties["arena_regions"] = regions_attribute(arena)
+        facts["arena_regions"] = regions_attribute(arena)
     if state:
-        properties["state_regions"] = regions_attribute(state)
-    return plan.ProgramOp.create(properties=properties, regions=[Region(block)])
+        facts["state_regions"] = regions_attribute(state)
+    return plan.ProgramOp.create(properties=facts, regions=[Region(block)])
 
 
 def test_a_good_plan_and_one_memory() -> None:
