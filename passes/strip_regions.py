@@ -108,6 +108,9 @@ class Region:
         for summed, results, operands in self._steps:
             rows = _hull(values, results) if summed is None else self.part(strip, summed)
             ops.append(rows)
+            if summed is None:
+                for number in results:
+                    values[number] = rows
             for number, reach in operands:
                 wanted = reach.needed(rows)
                 known = values[number]
