@@ -1,6 +1,7 @@
 """The trade-off of memory against repeated work, from dynamic programming and greedy rewriting."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from niwaki.passes.recompute_chain import chain_plans
@@ -21,7 +22,15 @@ def cheapest_runs(problem: RecomputeProblem, runs: Sequence[int], budget: int) -
     If nothing meets the budget, what needs the fewest bytes. More budget never costs more.
     """
     base = Trace(problem, runs)
-    return base if base.peak <= budget else cheapest_within(frontier(base), budget)
+    if base.peak <= budget:
+        return base
+    return cheapest_within(_known_frontier(problem, tuple(base.runs.tolist())), budget)
+
+
+@lru_cache(maxsize=8)
+def _known_frontier(problem: RecomputeProblem, runs: tuple[int, ...]) -> list[Trace]:
+    """`frontier`, searched once for all budgets that one problem is tried with."""
+    return frontier(Trace(problem, runs))
 
 
 def cheapest_within(found: Sequence[Trace], budget: int) -> Trace:

@@ -10,7 +10,6 @@ from niwaki.backends.c.toolchain import install_command, missing_tools
 from niwaki.backends.targets import TARGETS, get_target
 from niwaki.tools.result import Result
 
-
 PACKAGES = (
     "niwaki",
     "xdsl",
