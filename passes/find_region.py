@@ -41,7 +41,7 @@ class BlockFacts:
     def of(cls, block: Block) -> "BlockFacts":
         """The facts about `block` as it is."""
         ops = list(block.ops)
-        static = {a for a in block.args if not shape_of(a)}
+        static: set[SSAValue] = {a for a in block.args if not shape_of(a)}
         for op in ops:
             if op.results and all(o in static for o in op.operands):
                 static.update(op.results)

@@ -2,16 +2,15 @@
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 
-from xdsl.ir import Block, Operation, OpResult, SSAValue
+from xdsl.ir import Operation, OpResult, SSAValue
 
-from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import i1, shape_of, tensor_bytes, type_of
+from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.tensor_op import i1, tensor_bytes, type_of
 from niwaki.passes.find_region import BlockFacts, find_region
 from niwaki.passes.nested_units import Unit
-from niwaki.passes.row_rules import ROWS, SAMPLES
+from niwaki.passes.plain_step import PlainStep
 from niwaki.passes.run_structures import Structures
 from niwaki.passes.strip_costs import Cost, StripCosts
 from niwaki.passes.strip_regions import Region
@@ -73,83 +72,17 @@ class _Way:
 
 
 class StripOptions:
-    """The options for the units of one block."""
+    """The options for the units of one step."""
 
-    def __init__(self, block: Block) -> None:
-        resident = (train.Storage, nn.ConstantOp)
-        self.ops = [op for op in block.ops if not isinstance(op, resident)]
-        self.facts = BlockFacts.of(block)
-        batched = any(shape_of(a)[0] > 1 for a in block.args if shape_of(a))
-        self.axes = (SAMPLES, ROWS) if batched else (ROWS,)
-        self.structures = Structures(self.facts)
+    def __init__(self, step: PlainStep) -> None:
+        self.step = step
+        self.structures = Structures(step.facts)
         self._costs: dict[Hashable, list[tuple[int, int, Cost]]] = {}
-        self.position = {op: i for i, op in enumerate(self.ops)}
-        self.sizes = [self._size(i) for i in range(len(self.ops))]
-        self.last_use = [self._last_use(op) for op in self.ops]
-        self.live = self._live()
-
-    # --- the plain step
-
-    @cached_property
-    def _work_behind(self) -> list[int]:
-        """For each position, that of the next operation which is no update."""
-        found, behind = len(self.ops), list[int]()
-        for i in reversed(range(len(self.ops))):
-            behind.append(found)
-            op = self.ops[i]
-            if op.results and op not in self.facts.updates:
-                found = i
-        return behind[::-1]
-
-    def _size(self, i: int) -> int:
-        """Bytes that the results of operation i take; updates are part of the kernels."""
-        op = self.ops[i]
-        if isinstance(op, nn.ReshapeOp):
-            return 0
-        users = [use.operation for r in op.results for use in r.uses]
-        at_once = users and all(
-            (u in self.facts.updates and self.position[u] < self._work_behind[i])
-            or isinstance(u, train.AssignOp)
-            for u in users
-        )
-        return 0 if at_once else sum(tensor_bytes(type_of(r)) for r in op.results)
-
-    def _last_use(self, op: Operation) -> int:
-        """The position of the last operation that uses a result, through reshapes too."""
-        last, pending = self.position[op], list(op.results)
-        while pending:
-            for use in pending.pop().uses:
-                if isinstance(use.operation, nn.ReshapeOp):
-                    pending.append(use.operation.y)
-                last = max(last, self.position[use.operation])
-        return last
-
-    def _live(self) -> list[int]:
-        """Bytes that earlier operations left for operation i or later ones, for each i."""
-        change = [0] * (len(self.ops) + 2)
-        for i, (size, last) in enumerate(zip(self.sizes, self.last_use, strict=True)):
-            change[i + 1] += size
-            change[last + 1] -= size
-        live, total = list[int](), 0
-        for delta in change[:-1]:
-            total += delta
-            live.append(total)
-        return live
-
-    def while_running(self, first: int, end: int) -> int:
-        """Most bytes live while the operations [first, end) run as they are."""
-        return max(map(self._while_running, range(first, end)), default=0)
-
-    def _while_running(self, i: int) -> int:
-        in_place = isinstance(self.ops[i], nn.Elementwise) and self.live[i + 1] <= self.live[i]
-        return self.live[i] + (0 if in_place else self.sizes[i])
-
-    # --- options
 
     def plain(self, units: Sequence[Unit], number: int) -> Option:
         """Unit `number` as it is."""
         unit = units[number]
-        peak = max(self.while_running(*unit.forward), self.while_running(*unit.backward))
+        peak = max(self.step.while_running(*unit.forward), self.step.while_running(*unit.backward))
         return Option(number, number + 1, peak, 0)
 
     def of(self, units: Sequence[Unit], first: int, end: int) -> list[Option]:
@@ -162,7 +95,7 @@ class StripOptions:
     def _through(self, units: Sequence[Unit], first: int) -> list[Option]:
         """The last units forward and backward at once: nothing is kept or computed again."""
         start, end = units[first].forward[0], units[first].backward[1]
-        ways = self.ways(self.ops[start:end], (), (), self.live[start])
+        ways = self.ways(self.step.ops[start:end], (), (), self.step.live[start])
         return [
             Option(first, len(units), way.peak, way.extra, forward=way.tiling)
             for way in ways
@@ -197,8 +130,8 @@ class StripOptions:
     ) -> Iterator[tuple[int, int, Cost]]:
         """Dimension, number of strips, and the cost beyond that of the run as it is."""
         again = set(recomputed)
-        for axis in self.axes:
-            region = find_region(run, recomputed, axis, self.facts, dropped)
+        for axis in self.step.axes:
+            region = find_region(run, recomputed, axis, self.step.facts, dropped)
             if region is None:
                 continue
             costs = StripCosts(region)
@@ -220,12 +153,12 @@ class _Segment:
     """Units [first, end), whose forward and backward parts are computed on their own."""
 
     def __init__(self, options: StripOptions, units: Sequence[Unit], first: int, end: int) -> None:
-        self.o, self.units = options, units[first:end]
+        self.o, self.step, self.units = options, options.step, units[first:end]
         self.first, self.end = first, end
         self.forward = units[first].forward[0], units[end - 1].forward[1]
         self.backward = units[end - 1].backward[0], units[first].backward[1]
-        self.ops = options.ops[slice(*self.forward)]
-        self.back = options.ops[slice(*self.backward)]
+        self.ops = self.step.ops[slice(*self.forward)]
+        self.back = self.step.ops[slice(*self.backward)]
 
     def options(self) -> list[Option]:
         """Keeping what the backward pass needs, computing it again, or all but its masks."""
@@ -238,7 +171,7 @@ class _Segment:
 
     def _inner(self) -> list[SSAValue]:
         """What only the backward part reads behind the forward part."""
-        position, facts = self.o.position, self.o.facts
+        position, facts = self.step.position, self.step.facts
         found: list[SSAValue] = []
         for op in self.ops:
             for value in op.results:
@@ -276,7 +209,7 @@ class _Segment:
                 isinstance(value, OpResult)
                 and value.op in inside
                 and value.op not in needed
-                and value not in self.o.facts.static
+                and value not in self.step.facts.static
             ):
                 needed.add(value.op)
                 pending += value.op.operands
@@ -286,32 +219,32 @@ class _Segment:
         """Bytes that are kept only because something is computed again from them."""
         inside = set(recomputed)
         roots = dict.fromkeys(
-            _root(o) for op in recomputed for o in op.operands if o not in self.o.facts.static
+            _root(o) for op in recomputed for o in op.operands if o not in self.step.facts.static
         )
         return sum(
             self._bytes(v)
             for v in roots
             if isinstance(v, OpResult)
             and v.op not in inside
-            and self.o.last_use[self.o.position[v.op]] < self.backward[0]
+            and self.step.last_use[self.step.position[v.op]] < self.backward[0]
         )
 
     def _bytes(self, value: SSAValue) -> int:
         return 0 if isinstance(value.owner, nn.ReshapeOp) else tensor_bytes(type_of(value))
 
     def _forward(self, dropped: tuple[SSAValue, ...]) -> list[_Way]:
-        kept = self.o.live[self.forward[0]]
-        plain = _Way(max(self.o.while_running(*u.forward) for u in self.units), 0)
+        kept = self.step.live[self.forward[0]]
+        plain = _Way(max(self.step.while_running(*u.forward) for u in self.units), 0)
         return [plain, *self.o.ways(self.ops, (), dropped, kept)]
 
     def _backward(
         self, dropped: tuple[SSAValue, ...], recomputed: Sequence[Operation], saved: int
     ) -> list[_Way]:
-        kept = self.o.live[self.backward[0]] - saved if self.back else 0
+        kept = self.step.live[self.backward[0]] - saved if self.back else 0
         ways = self.o.ways(self.back, recomputed, (), kept) if self.back else []
         if dropped:
             return ways
-        return [_Way(max(self.o.while_running(*u.backward) for u in self.units), 0), *ways]
+        return [_Way(max(self.step.while_running(*u.backward) for u in self.units), 0), *ways]
 
 
 def _cheapest(ways: Iterable[_Way], peak: int) -> _Way | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from xdsl.ir import Block
 
 from niwaki.passes.nested_units import Unit, nested_units
+from niwaki.passes.plain_step import PlainStep
 from niwaki.passes.strip_options import Option, StripOptions
 
 MAX_UNITS = 12
@@ -18,9 +19,10 @@ MAX_STATES = 64
 
 def choose_strips(block: Block, limit: int) -> list[Option]:
     """The options to apply, in order; without a choice that keeps `limit`, for the next one."""
-    options = StripOptions(block)
+    step = PlainStep(block)
+    options = StripOptions(step)
     chosen: list[Option] = []
-    for units in nested_units(options.ops, options.facts):
+    for units in nested_units(step.ops, step.facts):
         chosen += _Search(options, units, limit).best()
     return chosen
 

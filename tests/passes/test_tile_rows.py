@@ -16,8 +16,8 @@ from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Optimizer, Scheme, TrainingOptions
 from niwaki.passes.find_region import BlockFacts
 from niwaki.passes.pipelines import Techniques, compile_program, training_pipeline
+from niwaki.passes.plain_step import PlainStep
 from niwaki.passes.row_reaches import Windows
-from niwaki.passes.strip_options import StripOptions
 from niwaki.passes.tile_rows import TileRowsPass
 from tests.compiled import Compiled
 from tests.conv_chains import conv_chain
@@ -111,9 +111,8 @@ def tiled(program: Program, limit: int) -> Program:
 
 def peak_of(program: Program) -> int:
     """Bytes live in @train_step as the pass sees them."""
-    block = program.function("train_step").body.block
-    options = StripOptions(block)
-    return options.while_running(0, len(options.ops))
+    step = PlainStep(program.function("train_step").body.block)
+    return step.while_running(0, len(step.ops))
 
 
 def largest(program: Program) -> int:
