@@ -62,11 +62,11 @@ def _search(planner: Planner, plain: StepPlan, limit: int) -> tuple[StepPlan | N
         for aiming in (_recomputed, _in_strips):
             if best is not None and best.cost <= split.cost:
                 break
-            least = planner.plan(aiming(split.techniques, 0))
-            smallest = min(smallest, least, key=lambda plan: plan.bytes)
-            if least.bytes <= limit:
-                plan = _first_that_fits(planner, split, aiming, limit)
-                best = plan if best is None or plan.cost < best.cost else best
+            plan = _aiming_at(planner, split, aiming, limit)
+            if plan.bytes > limit:
+                smallest = min(smallest, plan, key=lambda plan: plan.bytes)
+            elif best is None or plan.cost < best.cost:
+                best = plan
     return best, smallest, refusal
 
 
@@ -92,13 +92,19 @@ def _in_strips(techniques: Techniques, aim: int) -> Techniques:
     return replace(techniques, row_bytes=aim, recompute_bytes=aim)
 
 
-def _first_that_fits(planner: Planner, split: StepPlan, aiming: _Aiming, limit: int) -> StepPlan:
-    """Of plans that aim at ever fewer bytes, from the limit on; the one that aims at 0 fits."""
+def _aiming_at(planner: Planner, split: StepPlan, aiming: _Aiming, limit: int) -> StepPlan:
+    """A plan that fits, aiming as high as the limit lets it; else the one that aims at 0 bytes."""
     whole = split.program.arena_bytes
     allowed = limit - split.program.state_bytes
-    aims = (whole * part // AIMS for part in reversed(range(AIMS)))
-    plans = (planner.plan(aiming(split.techniques, aim)) for aim in aims if aim <= allowed)
-    return next(plan for plan in plans if plan.bytes <= limit)
+    aims = [whole * part // AIMS for part in reversed(range(AIMS))]
+    for aim in [aim for aim in aims if aim <= allowed]:
+        plan = planner.plan(aiming(split.techniques, aim))
+        if plan.bytes <= limit:
+            return plan
+        least = planner.plan(aiming(split.techniques, 0))
+        if least.bytes > limit:
+            return least
+    return planner.plan(aiming(split.techniques, 0))
 
 
 def _savings(plain: StepPlan, plan: StepPlan) -> Savings:
