@@ -293,14 +293,15 @@ def test_transposed_windows(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("scheme", "part", "extra"), [("full", 0.3, 0.2), ("last_layers(4)", 0.37, 0.02)]
+    ("scheme", "aim", "part", "extra"),
+    [("full", 0.28, 0.3, 0.2), ("last_layers(4)", 0.35, 0.3, 0.025)],
 )
-def test_mobilenet_keeps_the_limit(scheme: str, part: float, extra: float) -> None:
-    """MobileNetV2 at 128x128: a third of the memory for a little arithmetic."""
+def test_mobilenet_keeps_the_limit(scheme: str, aim: float, part: float, extra: float) -> None:
+    """MobileNetV2 at 128x128: less than a third of the memory for a little arithmetic."""
     arenas: list[int] = []
     flops: list[int] = []
-    for limit in (None, 0.93 * part):
-        rows = None if limit is None else int(limit * arenas[0])
+    for share in (None, aim):
+        rows = None if share is None else int(share * arenas[0])
         options = TrainingOptions(scheme=Scheme.parse(scheme))
         lowered = compile_program(
             mobilenet_v2(1), options, get_target("host"), techniques=Techniques(row_bytes=rows)
@@ -308,6 +309,5 @@ def test_mobilenet_keeps_the_limit(scheme: str, part: float, extra: float) -> No
         entry = lowered.entries["train_step"]
         arenas.append(entry.arena_bytes)
         flops.append(sum(call.flops for call in entry.calls))
-    # The search does not see the kernels' workspace, so the limit is exceeded by a little.
     assert arenas[1] <= part * arenas[0]
     assert flops[1] <= (1 + extra) * flops[0]
