@@ -15,15 +15,15 @@ from niwaki.ir.dialects import nn
 from niwaki.ir.lowered import StorageEntry
 from niwaki.ir.program import Program
 from niwaki.ir.training import TrainingOptions
-from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import loads
-from niwaki.passes.arena_spans import ArenaSpans
+from niwaki.passes.arenas.plan_arena import plan_arena
+from niwaki.passes.arenas.problem import loads
+from niwaki.passes.arenas.spans import ArenaSpans
+from niwaki.passes.arenas.verify import verify_arena
 from niwaki.passes.bufferize import BufferProgram, block_order, bufferize
 from niwaki.passes.functions import find_function
 from niwaki.passes.kernel_library import KernelLibrary
 from niwaki.passes.pipelines import Techniques, training_pipeline
 from niwaki.passes.storage_layout import StorageLayout
-from niwaki.passes.verify_arena import verify_arena
 
 CLASSES: Sequence[str] = ("weights", "optimizer", "activations", "gradients", "workspace")
 """What memory is for. Weights: parameters and constants, frozen ones too. Activations: what the

@@ -12,11 +12,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.passes import ModulePass
 
-from niwaki.passes.compute_in_strips import compute_in_strips
 from niwaki.passes.dce import eliminate_dead_code
-from niwaki.passes.find_region import BlockFacts
 from niwaki.passes.functions import functions
-from niwaki.passes.strip_search import choose_strips
+from niwaki.passes.strips.compute_in_strips import compute_in_strips
+from niwaki.passes.strips.find_region import BlockFacts
+from niwaki.passes.strips.search import choose_strips
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from niwaki.passes.region_assignment import (
+from niwaki.passes.arenas.region_assignment import (
     Assignment,
     AssignmentProblem,
     RegionItem,

@@ -16,11 +16,11 @@ from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.training import SGD, TrainingOptions
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaPlan, ArenaProblem
+from niwaki.passes.arenas.regions import Buffers, plan_regions
+from niwaki.passes.arenas.verify import verify_arena
 from niwaki.passes.lower_to_plan import ProgramPlan, lower
 from niwaki.passes.pipelines import compile_program
-from niwaki.passes.region_plan import Buffers, plan_regions
-from niwaki.passes.verify_arena import verify_arena
 from tests.boards import write_board
 from tests.compiled import scheduled
 from tests.networks import lenet

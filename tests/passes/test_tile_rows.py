@@ -14,10 +14,10 @@ from niwaki.ir.effects import verify
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Optimizer, Scheme, TrainingOptions
-from niwaki.passes.find_region import BlockFacts
 from niwaki.passes.pipelines import Techniques, compile_program, training_pipeline
-from niwaki.passes.plain_step import PlainStep
-from niwaki.passes.row_reaches import Windows
+from niwaki.passes.strips.find_region import BlockFacts
+from niwaki.passes.strips.plain_step import PlainStep
+from niwaki.passes.strips.row_reaches import Windows
 from niwaki.passes.tile_rows import TileRowsPass
 from tests.compiled import Compiled
 from tests.conv_chains import conv_chain

@@ -8,8 +8,8 @@ from xdsl.utils.exceptions import VerifyException
 from niwaki.backends.regions import MemoryRegion
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.plan import RegionRange, regions_attribute
-from niwaki.passes.arena_problem import PlanError
-from niwaki.passes.verify_regions import verify_regions
+from niwaki.passes.arenas.problem import PlanError
+from niwaki.passes.arenas.verify_regions import verify_regions
 
 DTCM, SRAM = MemoryRegion("dtcm", 64, reserved=16), MemoryRegion("sram", 128, 2.0)
 FLASH = MemoryRegion("flash", 1024, 4.0, read_only=True)

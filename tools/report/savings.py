@@ -12,8 +12,8 @@ from math import prod
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import get_int
 from niwaki.ir.lowered import EntryPoint, Lowered
-from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
+from niwaki.passes.arenas.plan_arena import plan_arena
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaProblem
 
 
 @dataclass(frozen=True)
