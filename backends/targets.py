@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from niwaki.backends.regions import MemoryRegion, read_board
+from niwaki.backends.regions import MemoryRegion as MemoryRegion
+from niwaki.backends.regions import read_board
 from niwaki.ir.errors import UsageError
 
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks.common import Row, main
 from niwaki.ir.errors import UsageError
-from niwaki.passes.arena import Solver, greedy_plan, plan_greedily, shrink
-from niwaki.passes.arena_cpsat import cpsat_arena
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem, plan_at
-from niwaki.passes.arena_search import search_arena
-from niwaki.passes.verify_arena import verify_arena
+from niwaki.passes.arenas.cpsat import cpsat_arena
+from niwaki.passes.arenas.plan_arena import Solver, greedy_plan, plan_greedily, shrink
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaPlan, ArenaProblem, plan_at
+from niwaki.passes.arenas.search import search_arena
+from niwaki.passes.arenas.verify import verify_arena
 from niwaki.tools.plan_problem import read_plan_file
 
 DSA = Path(__file__).parents[2] / "shared" / "data" / "dsa"

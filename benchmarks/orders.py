@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.common import Row, main
 from benchmarks.order_networks import mobilenet_v2, randwire, transformer, unet
-from niwaki.passes.exact_order import exact_order
-from niwaki.passes.greedy_order import greedy_order
-from niwaki.passes.order_bound import lower_bound
+from niwaki.passes.orders.bound import lower_bound
+from niwaki.passes.orders.exact import exact_order
+from niwaki.passes.orders.greedy import greedy_order
+from niwaki.passes.orders.problem import ScheduleProblem, live_bytes
 from niwaki.passes.schedule import SEARCH_NODES
-from niwaki.passes.schedule_problem import ScheduleProblem, live_bytes
 
 CASES: Mapping[str, Callable[[], ScheduleProblem]] = {
     "mobilenetv2-1.0-bn-96": lambda: mobilenet_v2(1.0, 96, folded=False).training(),

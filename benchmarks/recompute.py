@@ -16,12 +16,12 @@ from niwaki.backends.targets import get_target
 from niwaki.ir.context import NiwakiContext
 from niwaki.ir.program import Program
 from niwaki.ir.training import TrainingOptions
-from niwaki.passes.greedy_order import best_greedy_order
 from niwaki.passes.kernel_library import KernelLibrary
+from niwaki.passes.orders.greedy import best_greedy_order
 from niwaki.passes.pipelines import training_pipeline
+from niwaki.passes.recomputation.problem import RecomputeProblem, Trace
+from niwaki.passes.recomputation.search import cheapest_within, frontier
 from niwaki.passes.recompute import recompute_problem
-from niwaki.passes.recompute_problem import RecomputeProblem, Trace
-from niwaki.passes.recompute_search import cheapest_within, frontier
 from niwaki.passes.schedule import schedule_problem
 from niwaki.passes.storage_layout import StorageLayout
 from tests.conv_chains import conv_chain

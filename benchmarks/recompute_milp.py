@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from niwaki.passes.recompute_problem import RecomputeProblem
+from niwaki.passes.recomputation.problem import RecomputeProblem
 
 
 def without_sharing(problem: RecomputeProblem) -> RecomputeProblem:

@@ -18,10 +18,10 @@ from benchmarks.networks import CASES
 from niwaki.backends.regions import MemoryRegion
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.training import SGD, TrainingOptions
+from niwaki.passes.arenas.region_assignment import AssignmentProblem
+from niwaki.passes.arenas.regions import assignment_problem
 from niwaki.passes.pipelines import Techniques
 from niwaki.passes.planner import Planner
-from niwaki.passes.region_assignment import AssignmentProblem
-from niwaki.passes.region_plan import assignment_problem
 
 BOARDS = {
     "dtcm64k+psram": (

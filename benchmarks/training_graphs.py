@@ -7,8 +7,8 @@ one and the SGD updates come last.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from niwaki.passes.arena_problem import align
-from niwaki.passes.schedule_problem import Node, ScheduleProblem
+from niwaki.passes.arenas.problem import align
+from niwaki.passes.orders.problem import Node, ScheduleProblem
 
 FLOAT = 4
 ALIGNMENT = 16

@@ -75,7 +75,7 @@ def compile(
     runner = PassRunner([*watched.observers, timing], watched.reproducer)
 
     planner = Planner(program, options, machine, batch, batch_norm, runner, Techniques(stash=stash))
-    plan, savings = _fitting_plan(planner, memory_limit)
+    plan, savings = fitting_plan(planner, memory_limit)
     lowered = plan.program.lower()
     planned = time.perf_counter()
     session = Session(lowered, object_code(lowered, machine)) if machine.jit else None
@@ -106,7 +106,11 @@ def compile(
     )
 
 
-def _fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Savings | None]:
+def fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Savings | None]:
+    """The plan of least estimated time within `limit` bytes and the memories of the target.
+
+    Raises DoesNotFitError if there is none.
+    """
     if planner.target.regions:
         return fit_board(planner, limit)
     if limit is None:

@@ -1,6 +1,6 @@
 """Makes a step fit a memory limit at the least cost in time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -10,7 +10,7 @@ from niwaki.memory import Savings, too_large
 from niwaki.passes.pipelines import Techniques
 from niwaki.passes.planner import Planner, StepPlan
 
-AIMS = 40
+AIMS = 20
 """Parts of the arena that techniques aim at: the same for every limit."""
 MOST_CALLS = 600
 """Of a step in micro-batches that is made smaller still: beyond, planning takes minutes."""
@@ -34,6 +34,24 @@ def fit(planner: Planner, limit: int) -> tuple[StepPlan, Savings | None]:
     plain = planner.plan(planner.techniques)
     if plain.bytes <= limit:
         return plain, None
+    best, smallest, refusal = _search(planner, plain, limit)
+    if best is not None:
+        return best, _savings(plain, best)
+    no_split = f"No micro-batches: {refusal}." if refusal else ""
+    lines = [too_large(smallest.program, limit), _LEAST, no_split]
+    raise DoesNotFitError("\n".join(filter(None, [*lines, *advice(planner, limit)])))
+
+
+def smallest_plan(planner: Planner) -> StepPlan:
+    """The plan that `fit` names if the limit is too low."""
+    return _search(planner, planner.plan(planner.techniques), 0)[1]
+
+
+_LEAST = "That is the least that strips of rows, recomputation and micro-batches reach."
+
+
+def _search(planner: Planner, plain: StepPlan, limit: int) -> tuple[StepPlan | None, StepPlan, str]:
+    """The best plan that fits, the smallest of all, and why the batch was not split, or ""."""
     splits, refusal = _splits(planner, plain, limit)
     best, smallest = None, min(splits, key=lambda plan: plan.bytes)
     if splits[-1].bytes <= limit:
@@ -44,20 +62,12 @@ def fit(planner: Planner, limit: int) -> tuple[StepPlan, Savings | None]:
         for aiming in (_recomputed, _in_strips):
             if best is not None and best.cost <= split.cost:
                 break
-            for plan in _aiming(planner, split, aiming, limit):
+            plan = _aiming_at(planner, split, aiming, limit)
+            if plan.bytes > limit:
                 smallest = min(smallest, plan, key=lambda plan: plan.bytes)
-                if plan.bytes <= limit and (best is None or plan.cost < best.cost):
-                    best = plan
-                if plan.bytes <= limit or (best is not None and best.cost <= plan.cost):
-                    break
-    if best is None:
-        no_split = f"No micro-batches: {refusal}." if refusal else ""
-        lines = [too_large(smallest.program, limit), _LEAST, no_split]
-        raise DoesNotFitError("\n".join(filter(None, [*lines, *advice(planner, limit)])))
-    return best, _savings(plain, best)
-
-
-_LEAST = "That is the least that strips of rows, recomputation and micro-batches reach."
+            elif best is None or plan.cost < best.cost:
+                best = plan
+    return best, smallest, refusal
 
 
 def _splits(planner: Planner, plain: StepPlan, limit: int) -> tuple[list[StepPlan], str]:
@@ -82,19 +92,19 @@ def _in_strips(techniques: Techniques, aim: int) -> Techniques:
     return replace(techniques, row_bytes=aim, recompute_bytes=aim)
 
 
-def _aiming(planner: Planner, split: StepPlan, make: _Aiming, limit: int) -> Iterator[StepPlan]:
-    """Plans that aim at no more than the limit, from most to fewest bytes.
-
-    The last one is the first that keeps more bytes than it aims at: it has as few as possible.
-    """
+def _aiming_at(planner: Planner, split: StepPlan, aiming: _Aiming, limit: int) -> StepPlan:
+    """A plan that fits, aiming as high as the limit lets it; else the one that aims at 0 bytes."""
     whole = split.program.arena_bytes
     allowed = limit - split.program.state_bytes
     aims = [whole * part // AIMS for part in reversed(range(AIMS))]
-    for aim in [aim for aim in aims if aim <= allowed] or [0]:
-        plan = planner.plan(make(split.techniques, aim))
-        yield plan
-        if plan.live_bytes > aim:
-            return
+    for aim in [aim for aim in aims if aim <= allowed]:
+        plan = planner.plan(aiming(split.techniques, aim))
+        if plan.bytes <= limit:
+            return plan
+        least = planner.plan(aiming(split.techniques, 0))
+        if least.bytes > limit:
+            return least
+    return planner.plan(aiming(split.techniques, 0))
 
 
 def _savings(plain: StepPlan, plan: StepPlan) -> Savings:

@@ -13,31 +13,31 @@ from xdsl.passes import ModulePass
 from niwaki.ir.builder import Builder, Value
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import TensorOp
-from niwaki.passes import elementwise_rules, shape_rules
+from niwaki.passes.simplifications import elementwise, shape
 
 Rule: TypeAlias = Callable[[Any, Builder], Value | None]
 
 _RULES: dict[type[Operation], Rule] = {
-    nn.ReshapeOp: shape_rules.simplify_reshape,
-    nn.BroadcastOp: shape_rules.simplify_broadcast,
-    nn.TransposeOp: shape_rules.simplify_transpose,
-    nn.PadOp: shape_rules.simplify_pad,
-    nn.SliceOp: shape_rules.simplify_slice,
-    nn.ConcatOp: shape_rules.simplify_concat,
-    nn.ReduceSumOp: shape_rules.simplify_reduction,
-    nn.ReduceMeanOp: shape_rules.simplify_reduction,
-    nn.ReduceMaxOp: shape_rules.simplify_reduction,
-    nn.Conv2dOp: shape_rules.fold_pad_into_conv2d,
-    nn.AddOp: elementwise_rules.simplify_add,
-    nn.SubOp: elementwise_rules.simplify_sub,
-    nn.MulOp: elementwise_rules.simplify_mul,
-    nn.DivOp: elementwise_rules.simplify_div,
-    nn.NegOp: elementwise_rules.simplify_neg,
-    nn.SelectOp: elementwise_rules.simplify_select,
-    nn.ReluOp: elementwise_rules.simplify_relu,
-    nn.Relu6Op: elementwise_rules.simplify_relu6,
-    nn.MaxOp: elementwise_rules.simplify_max,
-    nn.MinOp: elementwise_rules.simplify_min,
+    nn.ReshapeOp: shape.simplify_reshape,
+    nn.BroadcastOp: shape.simplify_broadcast,
+    nn.TransposeOp: shape.simplify_transpose,
+    nn.PadOp: shape.simplify_pad,
+    nn.SliceOp: shape.simplify_slice,
+    nn.ConcatOp: shape.simplify_concat,
+    nn.ReduceSumOp: shape.simplify_reduction,
+    nn.ReduceMeanOp: shape.simplify_reduction,
+    nn.ReduceMaxOp: shape.simplify_reduction,
+    nn.Conv2dOp: shape.fold_pad_into_conv2d,
+    nn.AddOp: elementwise.simplify_add,
+    nn.SubOp: elementwise.simplify_sub,
+    nn.MulOp: elementwise.simplify_mul,
+    nn.DivOp: elementwise.simplify_div,
+    nn.NegOp: elementwise.simplify_neg,
+    nn.SelectOp: elementwise.simplify_select,
+    nn.ReluOp: elementwise.simplify_relu,
+    nn.Relu6Op: elementwise.simplify_relu6,
+    nn.MaxOp: elementwise.simplify_max,
+    nn.MinOp: elementwise.simplify_min,
 }
 
 
@@ -82,7 +82,7 @@ def _simplified(op: TensorOp) -> Value | None:
     rule = _RULES.get(type(op))
     value = None if rule is None else rule(op, builder)
     if value is None and isinstance(op, nn.Elementwise):
-        value = elementwise_rules.drop_broadcasts(op, builder)
+        value = elementwise.drop_broadcasts(op, builder)
     return value
 
 

@@ -10,10 +10,10 @@ from xdsl.passes import ModulePass
 
 from niwaki.ir.dialects import nn, train
 from niwaki.passes.dependences import ANCHORS
-from niwaki.passes.duplicate_prologues import duplicate_prologues
 from niwaki.passes.functions import functions
-from niwaki.passes.fusion_groups import fusion_groups
-from niwaki.passes.update_order import order_updates
+from niwaki.passes.fusion.groups import fusion_groups
+from niwaki.passes.fusion.prologues import duplicate_prologues
+from niwaki.passes.fusion.update_order import order_updates
 
 _PRODUCTS = (
     nn.Conv2dOp,

@@ -24,13 +24,9 @@ from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
 from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port, arena_bytes
 from niwaki.ir.program import Program
-from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
-from niwaki.passes.arena_spans import ArenaSpans
-from niwaki.passes.bufferize import Call, block_order, bufferize
-from niwaki.passes.functions import functions
-from niwaki.passes.kernel_library import Kernel, KernelLibrary
-from niwaki.passes.region_plan import (
+from niwaki.passes.arenas.plan_arena import plan_arena
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaProblem
+from niwaki.passes.arenas.regions import (
     ArenaInRegions,
     Buffers,
     RegionPlan,
@@ -38,11 +34,15 @@ from niwaki.passes.region_plan import (
     plan_regions,
     region_uses,
 )
+from niwaki.passes.arenas.spans import ArenaSpans
+from niwaki.passes.arenas.verify import verify_arena
+from niwaki.passes.arenas.verify_regions import verify_regions
+from niwaki.passes.bufferize import Call, block_order, bufferize
+from niwaki.passes.functions import functions
+from niwaki.passes.kernel_library import Kernel, KernelLibrary
 from niwaki.passes.schedule import ORDER_BOUND
 from niwaki.passes.storage_layout import StorageLayout
-from niwaki.passes.verify_arena import verify_arena
 from niwaki.passes.verify_plan import verify_plan
-from niwaki.passes.verify_regions import verify_regions
 from niwaki.passes.views import Allocation, View
 
 

@@ -15,20 +15,20 @@ from niwaki.ir.dialects import nn
 from niwaki.ir.lowered import StorageEntry
 from niwaki.ir.program import Program
 from niwaki.ir.training import TrainingOptions
-from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import loads
-from niwaki.passes.arena_spans import ArenaSpans
+from niwaki.passes.arenas.plan_arena import plan_arena
+from niwaki.passes.arenas.problem import loads
+from niwaki.passes.arenas.spans import ArenaSpans
+from niwaki.passes.arenas.verify import verify_arena
 from niwaki.passes.bufferize import BufferProgram, block_order, bufferize
 from niwaki.passes.functions import find_function
 from niwaki.passes.kernel_library import KernelLibrary
 from niwaki.passes.pipelines import Techniques, training_pipeline
 from niwaki.passes.storage_layout import StorageLayout
-from niwaki.passes.verify_arena import verify_arena
 
 CLASSES: Sequence[str] = ("weights", "optimizer", "activations", "gradients", "workspace")
 """What memory is for. Weights: parameters and constants, frozen ones too. Activations: what the
-loss is computed from, masks and parts of them. Gradients: all else that operations make.
-Workspace: scratch of one kernel."""
+loss is computed from, and what is kept of it (masks, parts, fewer bits). Gradients: all else that
+operations make. Workspace: scratch of one kernel."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _holders(
 
 
 def _forward(function: FuncOp) -> set[Operation]:
-    """What the loss depends on, and parts of that."""
+    """What the loss depends on, and what is kept of that."""
     terminator = function.body.block.last_op
     assert terminator is not None
     found: set[Operation] = set()
@@ -153,9 +153,14 @@ def _forward(function: FuncOp) -> set[Operation]:
             found.add(op)
             pending += [o.op for o in op.operands if isinstance(o, OpResult)]
     for op in function.body.block.ops:
-        if isinstance(op, nn.SliceOp) and isinstance(op.x, OpResult) and op.x.op in found:
+        if _keeps_less(op) and any(isinstance(o, OpResult) and o.op in found for o in op.operands):
             found.add(op)
     return found
+
+
+def _keeps_less(op: Operation) -> bool:
+    """Whether `op` makes what is kept of an activation: a part of it, or fewer bits."""
+    return any(isinstance(inner, nn.SliceOp | nn.NarrowOp) for inner in op.walk())
 
 
 def _storage_class(entry: StorageEntry) -> str:

@@ -15,14 +15,14 @@ from niwaki.backends.targets import Target, get_target
 from niwaki.ir.dialects import nn, train
 from niwaki.passes.bufferize import Call
 from niwaki.passes.functions import find_function
-from niwaki.passes.greedy_order import best_greedy_order
+from niwaki.passes.fusion.trim import trim_fused
 from niwaki.passes.kernel_library import KernelLibrary
-from niwaki.passes.recompute_problem import RecomputeProblem
-from niwaki.passes.recompute_search import cheapest_runs
+from niwaki.passes.orders.greedy import best_greedy_order
+from niwaki.passes.orders.problem import ScheduleProblem
+from niwaki.passes.recomputation.problem import RecomputeProblem
+from niwaki.passes.recomputation.search import cheapest_runs
 from niwaki.passes.schedule import reorder, schedule_problem
-from niwaki.passes.schedule_problem import ScheduleProblem
 from niwaki.passes.storage_layout import StorageLayout
-from niwaki.passes.trim_fused import trim_fused
 
 
 @dataclass(frozen=True)

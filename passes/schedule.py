@@ -13,14 +13,14 @@ from xdsl.passes import ModulePass
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.dialects import train
 from niwaki.ir.errors import UsageError
-from niwaki.passes.arena_problem import align
+from niwaki.passes.arenas.problem import align
 from niwaki.passes.bufferize import BufferProgram, Call, bufferize, storage_readers
-from niwaki.passes.exact_order import ExactOrder, exact_order
 from niwaki.passes.functions import functions
-from niwaki.passes.greedy_order import best_greedy_order
 from niwaki.passes.kernel_library import KernelLibrary
-from niwaki.passes.order_bound import lower_bound
-from niwaki.passes.schedule_problem import Node, ScheduleProblem
+from niwaki.passes.orders.bound import lower_bound
+from niwaki.passes.orders.exact import ExactOrder, exact_order
+from niwaki.passes.orders.greedy import best_greedy_order
+from niwaki.passes.orders.problem import Node, ScheduleProblem
 from niwaki.passes.storage_layout import StorageLayout
 from niwaki.passes.views import Allocation
 

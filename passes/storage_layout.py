@@ -15,7 +15,7 @@ from niwaki.ir.dialects.tensor_op import i1, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
 from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import StorageEntry
-from niwaki.passes.arena_problem import align
+from niwaki.passes.arenas.problem import align
 from niwaki.passes.functions import functions
 from niwaki.passes.views import Allocation, View
 

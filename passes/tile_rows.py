@@ -12,11 +12,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.passes import ModulePass
 
-from niwaki.passes.compute_in_strips import compute_in_strips
 from niwaki.passes.dce import eliminate_dead_code
-from niwaki.passes.find_region import BlockFacts
 from niwaki.passes.functions import functions
-from niwaki.passes.strip_search import choose_strips
+from niwaki.passes.strips.compute_in_strips import compute_in_strips
+from niwaki.passes.strips.find_region import BlockFacts
+from niwaki.passes.strips.search import choose_strips
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ def tile_rows(function: FuncOp, limit: int) -> None:
     block = function.body.block
     facts = BlockFacts.of(block)
     chosen = choose_strips(block, limit)
-    # The backward part of an option first: it repeats operations that the forward part replaces.
-    tilings = [t for o in chosen for t in (o.backward, o.forward) if t is not None]
-    regions = [tiling.region(facts) for tiling in tilings]
-    for tiling, region in zip(tilings, regions, strict=True):
-        compute_in_strips(region, tiling.count, tiling.run)
-    eliminate_dead_code(block)
+    # Backward parts first: they repeat operations that the forward parts replace.
+    parts = [(o.backward for o in chosen), (o.forward for o in chosen)]
+    tilings = [[(t, t.region(facts)) for t in part if t is not None] for part in parts]
+    for part in tilings:
+        for tiling, region in part:
+            compute_in_strips(region, tiling.count, tiling.run)
+        eliminate_dead_code(block)

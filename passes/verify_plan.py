@@ -10,7 +10,7 @@ from xdsl.ir import SSAValue
 from niwaki.backends.kernels.spec import buffer_bytes, element_bytes
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import get_int
-from niwaki.passes.arena_problem import PlanError
+from niwaki.passes.arenas.problem import PlanError
 
 _INITIAL = 0
 """The version of what a space holds before the first call."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from niwaki.passes.recompute_problem import RecomputeProblem
-from niwaki.passes.schedule_problem import Node, ScheduleProblem
+from niwaki.passes.orders.problem import Node, ScheduleProblem
+from niwaki.passes.recomputation.problem import RecomputeProblem
 
 
 def training_chain(sizes: Sequence[int], costs: Sequence[int]) -> RecomputeProblem:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from niwaki.files import write_atomically
 from niwaki.ir.errors import DoesNotFitError, UsageError
-from niwaki.passes.arena import Solver, plan_greedily, shrink
-from niwaki.passes.arena_cpsat import cpsat_arena
-from niwaki.passes.arena_problem import ArenaPlan, ArenaProblem, PlanError, plan_at
-from niwaki.passes.arena_search import search_arena
-from niwaki.passes.verify_arena import verify_arena
+from niwaki.passes.arenas.cpsat import cpsat_arena
+from niwaki.passes.arenas.plan_arena import Solver, plan_greedily, shrink
+from niwaki.passes.arenas.problem import ArenaPlan, ArenaProblem, PlanError, plan_at
+from niwaki.passes.arenas.search import search_arena
+from niwaki.passes.arenas.verify import verify_arena
 from niwaki.tools.plan_problem import read_plan_file
 from niwaki.tools.progress import Progress
 from niwaki.tools.result import Result

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from niwaki.ir.errors import UsageError
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaPlan, ArenaProblem
 from niwaki.printable import printable
 
 _COLUMNS = ("id", "lower", "upper", "size")

@@ -25,8 +25,8 @@ from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Scheme, TrainingOptions
 from niwaki.passes import lower_to_plan
-from niwaki.passes.arena import plan_greedily
-from niwaki.passes.arena_problem import ArenaPlan, ArenaProblem, align, plan_at
+from niwaki.passes.arenas.plan_arena import plan_greedily
+from niwaki.passes.arenas.problem import ArenaPlan, ArenaProblem, align, plan_at
 from niwaki.passes.instrument import PassRunner
 from niwaki.passes.lower_to_plan import lower
 from niwaki.passes.pipelines import Techniques, compile_program, training_pipeline

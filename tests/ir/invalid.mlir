@@ -784,3 +784,24 @@ plan.program "p" arena 0 : i64 bound 0 : i64 {
   %v = plan.view "arena" {offset = 0 : i64} : memref<2xf32>
   plan.call @k(%v, %v) {reads = 1 : i64, writes = 1 : i64, in_place = array<i64: 1, 1>} : memref<2xf32>, memref<2xf32>
 }
+
+// -----
+
+// CHECK: the region 'sram' of the arena must start at 32
+plan.program "p" arena 96 : i64 bound 0 : i64 attributes {arena_regions = {dtcm = array<i64: 0, 32>, sram = array<i64: 16, 96>}} {
+  %v = plan.view "state" {offset = 0 : i64} : memref<2xf32>
+}
+
+// -----
+
+// CHECK: the regions of the arena must cover it
+plan.program "p" arena 96 : i64 bound 0 : i64 attributes {arena_regions = {dtcm = array<i64: 0, 32>}} {
+  %v = plan.view "state" {offset = 0 : i64} : memref<2xf32>
+}
+
+// -----
+
+// CHECK: the region 'dtcm' must have a start and an end
+plan.program "p" arena 96 : i64 bound 0 : i64 attributes {arena_regions = {dtcm = array<i64: 0>}} {
+  %v = plan.view "state" {offset = 0 : i64} : memref<2xf32>
+}

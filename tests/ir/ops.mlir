@@ -269,3 +269,9 @@ plan.program "train_step" arena 128 : i64 bound 64 : i64 {
   // CHECK: plan.call @nothing() {reads = 0 : i64, writes = 0 : i64} :
   plan.call @nothing() {reads = 0 : i64, writes = 0 : i64} :
 }
+
+// CHECK: plan.program "infer" arena 96 : i64 bound 64 : i64 attributes {arena_regions = {dtcm = array<i64: 0, 32>, sram = array<i64: 32, 96>}, state_regions = {sram = array<i64: 0, 24>}} {
+plan.program "infer" arena 96 : i64 bound 64 : i64 attributes {arena_regions = {dtcm = array<i64: 0, 32>, sram = array<i64: 32, 96>}, state_regions = {sram = array<i64: 0, 24>}} {
+  // CHECK: %state = plan.view "state" {offset = 0 : i64} : memref<2x3xf32>
+  %state = plan.view "state" {offset = 0 : i64} : memref<2x3xf32>
+}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem, PlanError
-from niwaki.passes.verify_arena import verify_arena
+from niwaki.passes.arenas.plan_arena import plan_arena
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaPlan, ArenaProblem, PlanError
+from niwaki.passes.arenas.verify import verify_arena
 
 SPECS = st.lists(
     st.tuples(

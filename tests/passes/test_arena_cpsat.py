@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from niwaki.ir.errors import UsageError
-from niwaki.passes.arena_cpsat import cpsat_arena
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem, plan_at
-from niwaki.passes.verify_arena import verify_arena
+from niwaki.passes.arenas.cpsat import cpsat_arena
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaProblem, plan_at
+from niwaki.passes.arenas.verify import verify_arena
 
 # Two full arenas one after the other, the second with alignments and a pinned buffer.
 PROBLEM = ArenaProblem(

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niwaki.passes.arena import plan_arena, plan_greedily, shrink
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem, plan_at
-from niwaki.passes.arena_search import search_arena
-from niwaki.passes.verify_arena import verify_arena
+from niwaki.passes.arenas.plan_arena import plan_arena, plan_greedily, shrink
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaProblem, plan_at
+from niwaki.passes.arenas.search import search_arena
+from niwaki.passes.arenas.verify import verify_arena
 from niwaki.tools.plan_problem import read_plan_file
 
 

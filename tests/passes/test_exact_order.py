@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from niwaki.passes.exact_order import exact_order
-from niwaki.passes.greedy_order import best_greedy_order
-from niwaki.passes.order_bound import lower_bound
-from niwaki.passes.schedule_problem import (
+from niwaki.passes.orders.bound import lower_bound
+from niwaki.passes.orders.exact import exact_order
+from niwaki.passes.orders.greedy import best_greedy_order
+from niwaki.passes.orders.problem import (
     Node,
     ScheduleProblem,
     check_order,

@@ -19,7 +19,7 @@ from niwaki.passes.decompose import DecomposePass
 from niwaki.passes.dependences import ANCHORS
 from niwaki.passes.expand_updates import ExpandUpdatesPass
 from niwaki.passes.fuse import FusePass
-from niwaki.passes.fusion_groups import MAX_OPS, MAX_VALUES
+from niwaki.passes.fusion.groups import MAX_OPS, MAX_VALUES
 from tests import networks
 from tests.training_programs import apply, training_program
 

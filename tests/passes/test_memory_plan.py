@@ -9,7 +9,7 @@ from niwaki.frontends.decoder_config import DecoderConfig, LowRank, decoder
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Optimizer, Scheme, TrainingOptions
 from niwaki.passes.memory_plan import CLASSES, MemoryPlan, plan_memory
-from niwaki.passes.pipelines import compile_program
+from niwaki.passes.pipelines import Techniques, compile_program
 from tests.compiled import HOST
 from tests.decoders import CONFIG, Decoder
 from tests.networks import lenet
@@ -90,6 +90,16 @@ def test_adapters_train_little_and_keep_less() -> None:
     assert adapted.trained_bytes == 2 * 2 * ((32 + 32) + (32 + 16)) * 2
     assert adapted.bytes["weights"] == full.bytes["weights"] + adapted.trained_bytes
     assert adapted.bytes["activations"] < full.bytes["activations"]
+
+
+def test_activations_of_fewer_bits_are_activations() -> None:
+    program = decoder(CONFIG, 1, 16)
+    exact, rounded = (
+        plan_memory(program, TrainingOptions(), HOST, techniques=Techniques(stash=stash))
+        for stash in (None, "bf16")
+    )
+    assert rounded.bytes["activations"] < 0.9 * exact.bytes["activations"]
+    assert rounded.bytes["gradients"] < 0.1 * rounded.bytes["activations"]
 
 
 def test_the_program_stays() -> None:

@@ -9,11 +9,11 @@ from niwaki.ir.context import NiwakiContext
 from niwaki.ir.errors import UsageError
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Optimizer, TrainingOptions
-from niwaki.passes.arena_problem import align
+from niwaki.passes.arenas.problem import align
 from niwaki.passes.kernel_library import KernelLibrary
+from niwaki.passes.orders.problem import live_bytes
 from niwaki.passes.pipelines import Techniques, compile_program, training_pipeline
 from niwaki.passes.schedule import schedule_problem
-from niwaki.passes.schedule_problem import live_bytes
 from niwaki.passes.storage_layout import StorageLayout
 from tests.compiled import HOST, Compiled
 from tests.conv_chains import CHANNELS, conv_chain

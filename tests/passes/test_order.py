@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niwaki.passes.greedy_order import best_greedy_order, greedy_order
-from niwaki.passes.order_bound import lower_bound
-from niwaki.passes.schedule_problem import (
+from niwaki.passes.orders.bound import lower_bound
+from niwaki.passes.orders.greedy import best_greedy_order, greedy_order
+from niwaki.passes.orders.problem import (
     Node,
     ScheduleProblem,
     check_order,

@@ -7,11 +7,11 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
-from niwaki.passes.recompute_exchange import keeping_more
-from niwaki.passes.recompute_greedy import rewrites
-from niwaki.passes.recompute_problem import RecomputeProblem, Trace, check_runs, lean_trace
-from niwaki.passes.recompute_search import cheapest_runs, cheapest_within, frontier
-from niwaki.passes.schedule_problem import Node, live_bytes, read_counts
+from niwaki.passes.orders.problem import Node, live_bytes, read_counts
+from niwaki.passes.recomputation.exchange import keeping_more
+from niwaki.passes.recomputation.greedy import rewrites
+from niwaki.passes.recomputation.problem import RecomputeProblem, Trace, check_runs, lean_trace
+from niwaki.passes.recomputation.search import cheapest_runs, cheapest_within, frontier
 from tests.passes.test_exact_order import random_problem
 from tests.recompute_problems import (
     least_budget,

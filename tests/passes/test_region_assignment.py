@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from niwaki.passes.region_assignment import (
+from niwaki.passes.arenas.region_assignment import (
     Assignment,
     AssignmentProblem,
     RegionItem,
@@ -42,8 +42,12 @@ def best_of_all(p: AssignmentProblem) -> tuple[int, float]:
     return min(badness(a, p) for a in map(Assignment, choices) if is_within(a, p))
 
 
+def row(size: int, start: int, life: int, traffic: int) -> tuple[int, int, int, int]:
+    return size, start, min(start + life, TIMES), traffic
+
+
 ITEM = st.builds(
-    lambda size, start, life, traffic: (size, start, min(start + life, TIMES), traffic),
+    row,
     st.integers(1, 20),
     st.integers(0, TIMES - 1),
     st.integers(1, TIMES),

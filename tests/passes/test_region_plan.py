@@ -16,11 +16,11 @@ from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.training import SGD, TrainingOptions
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaPlan, ArenaProblem
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaPlan, ArenaProblem
+from niwaki.passes.arenas.regions import Buffers, plan_regions
+from niwaki.passes.arenas.verify import verify_arena
 from niwaki.passes.lower_to_plan import ProgramPlan, lower
 from niwaki.passes.pipelines import compile_program
-from niwaki.passes.region_plan import Buffers, plan_regions
-from niwaki.passes.verify_arena import verify_arena
 from tests.boards import write_board
 from tests.compiled import scheduled
 from tests.networks import lenet
@@ -44,7 +44,7 @@ def trained(lowered: Lowered, target: Target) -> list[bytes]:
     results: list[bytes] = []
     for _ in range(3):
         session.arena[:] = 0xFF
-        results.append(session.run("train_step", [X, Y, np.float32(0.02)])[0].tobytes())
+        results.append(session.run("train_step", [X, Y, np.array(0.02, np.float32)])[0].tobytes())
     session.arena[:] = 0xFF
     results.append(session.run("infer", [X])[0].tobytes())
     state = {e.name: storage_view(session.state, e).tobytes() for e in lowered.state}
@@ -152,8 +152,12 @@ def check(entry: Buffers, plan: ArenaPlan, ranges: Mapping[str, tuple[int, int]]
         assert sum(inside) == 1
 
 
+def row(size: int, start: int, life: int, traffic: int) -> tuple[int, int, int, int]:
+    return size, start, start + life, traffic
+
+
 ROW = st.builds(
-    lambda size, start, life, traffic: (size, start, start + life, traffic),
+    row,
     st.integers(1, 9),
     st.integers(0, 6),
     st.integers(1, 4),

@@ -11,12 +11,12 @@ from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, Optimizer, Scheme
 from niwaki.passes.decompose import DecomposePass
 from niwaki.passes.expand_updates import ExpandUpdatesPass
-from niwaki.passes.greedy_order import best_greedy_order
 from niwaki.passes.kernel_library import KernelLibrary
 from niwaki.passes.lower_to_plan import lower
-from niwaki.passes.order_bound import lower_bound
+from niwaki.passes.orders.bound import lower_bound
+from niwaki.passes.orders.greedy import best_greedy_order
+from niwaki.passes.orders.problem import ScheduleProblem, check_order, live_bytes
 from niwaki.passes.schedule import schedule, schedule_problem
-from niwaki.passes.schedule_problem import ScheduleProblem, check_order, live_bytes
 from niwaki.passes.storage_layout import StorageLayout
 from tests import networks
 from tests.compiled import HOST, scheduled

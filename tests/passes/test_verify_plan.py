@@ -8,7 +8,7 @@ from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import ints
-from niwaki.passes.arena_problem import PlanError
+from niwaki.passes.arenas.problem import PlanError
 from niwaki.passes.verify_plan import verify_plan
 
 GOOD = """

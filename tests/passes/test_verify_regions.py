@@ -2,14 +2,14 @@
 
 import pytest
 from xdsl.dialects.builtin import IntegerAttr, MemRefType, StringAttr, f32, i64
-from xdsl.ir import Block, Region
+from xdsl.ir import Attribute, Block, Region
 from xdsl.utils.exceptions import VerifyException
 
 from niwaki.backends.regions import MemoryRegion
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.plan import RegionRange, regions_attribute
-from niwaki.passes.arena_problem import PlanError
-from niwaki.passes.verify_regions import verify_regions
+from niwaki.passes.arenas.problem import PlanError
+from niwaki.passes.arenas.verify_regions import verify_regions
 
 DTCM, SRAM = MemoryRegion("dtcm", 64, reserved=16), MemoryRegion("sram", 128, 2.0)
 FLASH = MemoryRegion("flash", 1024, 4.0, read_only=True)
@@ -32,16 +32,16 @@ def program(
         properties = {"space": StringAttr(space), "offset": IntegerAttr(offset, i64)}
         kind = MemRefType(f32, [elements])
         block.add_op(plan.ViewOp.create(properties=properties, result_types=[kind]))
-    properties = {
+    facts: dict[str, Attribute] = {
         "sym_name": StringAttr("step"),
         "arena": IntegerAttr(96, i64),
         "bound": IntegerAttr(96, i64),
     }
     if arena:
-        properties["arena_regions"] = regions_attribute(arena)
+        facts["arena_regions"] = regions_attribute(arena)
     if state:
-        properties["state_regions"] = regions_attribute(state)
-    return plan.ProgramOp.create(properties=properties, regions=[Region(block)])
+        facts["state_regions"] = regions_attribute(state)
+    return plan.ProgramOp.create(properties=facts, regions=[Region(block)])
 
 
 def test_a_good_plan_and_one_memory() -> None:

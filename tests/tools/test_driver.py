@@ -17,6 +17,8 @@ from niwaki.tools import compile_command, driver
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL = str(EXAMPLES / "digits.pt2")
 HEAD = ["--update", "head"]
+ENTRIES = ("train_step", "infer", "evaluate", "trade_off")
+"""What a report has a picture of."""
 
 
 def run(*arguments: str | Path) -> int:
@@ -134,15 +136,19 @@ def test_train_that_diverges_saves_nothing(
 
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, trace = tmp_path / "r.html", tmp_path / "t.json"
-    assert run("report", MODEL, *HEAD, "-o", page, "--trace", trace, "--json") == 0
+    flags = ["--budgets", "2", "--json"]
+    assert run("report", MODEL, *HEAD, "-o", page, "--trace", trace, *flags) == 0
     result = json.loads(capsys.readouterr().out)
     entry = result["entries"]["train_step"]
     assert entry["peak"][0]["bytes"] > 0
     assert entry["savings"]["sparse update"] > 0
-    pictures = [tmp_path / f"r-{name}.png" for name in ("train_step", "infer", "evaluate")]
+    pictures = [tmp_path / f"r-{name}.png" for name in ENTRIES]
     assert result["output"] == [str(path) for path in (page, *pictures, trace)]
     assert sorted(tmp_path.iterdir()) == sorted((page, *pictures, trace))
     assert "conv2d" in page.read_text()
+    points = result["trade_off"]
+    assert points[-1]["time"] == 1
+    assert points[0]["bytes"] < points[-1]["bytes"]
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
     assert json.loads(trace.read_bytes())["traceEvents"]
 
@@ -151,7 +157,7 @@ def test_report_beside_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run("report", MODEL, *HEAD) == 0
+    assert run("report", MODEL, *HEAD, "--budgets", "0") == 0
     assert "written: digits-report.html" in capsys.readouterr().out
     assert len(list(tmp_path.iterdir())) == 4
 
@@ -240,6 +246,7 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         (["train", MODEL, "--data", "d", "-o", "o.safetensors", "--epochs", "0"], "--epochs"),
         (["report", MODEL, "-o", "out.pdf"], "must be a .html file"),
         (["report", MODEL, "--trace", "out.txt"], "must be a .json file"),
+        (["report", MODEL, "--budgets", "-1"], "--budgets must be 0 or more"),
         (["verify", MODEL, "--steps", "0"], "--steps must be"),
     ],
 )

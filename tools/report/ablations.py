@@ -1,16 +1,14 @@
-"""Compiles a model without one technique, to say what the technique saves."""
+"""Plans a model without one technique, to say what the technique saves."""
 
 from dataclasses import replace
 
-from niwaki.backends.targets import Target
 from niwaki.ir.context import NiwakiContext
 from niwaki.ir.errors import NiwakiError
-from niwaki.ir.lowered import Lowered
-from niwaki.ir.program import Program
-from niwaki.ir.training import Scheme, TrainingOptions
+from niwaki.ir.training import Scheme
 from niwaki.passes.instrument import PassRunner
-from niwaki.passes.lower_to_plan import lower
-from niwaki.passes.pipelines import Techniques, compile_program, training_pipeline
+from niwaki.passes.lower_to_plan import ProgramPlan
+from niwaki.passes.pipelines import Techniques, training_pipeline
+from niwaki.passes.planner import Planner
 from niwaki.tools.report.savings import Ablation
 
 _PASSES = (
@@ -20,51 +18,50 @@ _PASSES = (
 """(pass to leave out, technique, what remains)."""
 
 
-def ablations(
-    program: Program,
-    options: TrainingOptions,
-    target: Target,
-    batch: int | None,
-    batch_norm: str,
-    techniques: Techniques | None = None,
-) -> list[Ablation]:
-    """`program` without each technique that a pass or an option stands for.
-
-    The arguments are those of `niwaki.passes.pipelines.compile_program`.
-    """
-    found: list[Ablation] = []
-    techniques = Techniques() if techniques is None else techniques
-    full = _full_update(program, options, target, batch, batch_norm, techniques)
-    if full is not None:
-        found.append(Ablation("sparse update", "compiled again with update full", full))
-    if techniques.stash is not None:
-        how = "compiled again with activations kept as they are"
-        exact = replace(techniques, stash=None)
-        lowered = compile_program(program, options, target, batch, batch_norm, techniques=exact)
-        found.append(Ablation(f"activations in {techniques.stash}", how, lowered))
+def ablations(planner: Planner, techniques: Techniques) -> list[Ablation]:
+    """The plan with `techniques` without each that a pass or an option stands for."""
+    found = [*_full_update(planner, techniques)]
+    for name, without in _without_one(techniques):
+        plan = planner.plan(without).program
+        found.append(Ablation(name, "planned again, everything else alike", plan.entries))
     for name, technique, remains in _PASSES:
-        changed = program.clone()
-        passes = training_pipeline(options, target, batch, batch_norm, techniques)
-        remaining = [p for p in passes if p.name != name]
-        PassRunner().run(NiwakiContext(changed.weights), changed.module, remaining)
-        how = f"compiled again without the pass {name}: {remains}"
-        found.append(Ablation(technique, how, lower(changed, target)))
+        how = f"planned again without the pass {name}: {remains}"
+        found.append(Ablation(technique, how, _without_pass(planner, techniques, name).entries))
     return found
 
 
-def _full_update(
-    program: Program,
-    options: TrainingOptions,
-    target: Target,
-    batch: int | None,
-    batch_norm: str,
-    techniques: Techniques,
-) -> Lowered | None:
-    """None if the update is full already, or the model cannot be trained fully."""
-    if options.scheme == Scheme.full():
-        return None
-    options = replace(options, scheme=Scheme.full())
+def _full_update(planner: Planner, techniques: Techniques) -> list[Ablation]:
+    """Nothing if the update is full already, or the model cannot be trained fully."""
+    if planner.options.scheme == Scheme.full():
+        return []
+    full = planner.other(options=replace(planner.options, scheme=Scheme.full()))
     try:
-        return compile_program(program, options, target, batch, batch_norm, techniques=techniques)
+        plan = full.plan(techniques).program
     except NiwakiError:
-        return None
+        return []
+    return [Ablation("sparse update", "planned again with update full", plan.entries)]
+
+
+def _without_one(techniques: Techniques) -> list[tuple[str, Techniques]]:
+    """The techniques in use, each with what remains without it."""
+    found: list[tuple[str, Techniques]] = []
+    if techniques.micro_batches > 1:
+        name = f"{techniques.micro_batches} micro-batches"
+        found.append((name, replace(techniques, micro_batches=1)))
+    if techniques.row_bytes is not None:
+        found.append(("strips of rows", replace(techniques, row_bytes=None)))
+    if techniques.recompute_bytes is not None:
+        found.append(("recomputation", replace(techniques, recompute_bytes=None)))
+    if techniques.stash is not None:
+        found.append((f"activations in {techniques.stash}", replace(techniques, stash=None)))
+    return found
+
+
+def _without_pass(planner: Planner, techniques: Techniques, name: str) -> ProgramPlan:
+    program = planner.program.clone()
+    passes = training_pipeline(
+        planner.options, planner.target, planner.batch, planner.batch_norm, techniques
+    )
+    remaining = [p for p in passes if p.name != name]
+    PassRunner().run(NiwakiContext(program.weights), program.module, remaining)
+    return ProgramPlan(program, planner.target)

@@ -13,6 +13,7 @@ from niwaki.ir.dialects.tensor_op import get_int
 from niwaki.ir.lowered import CallInfo, EntryPoint, Lowered
 from niwaki.memory import readable
 from niwaki.tools.report.savings import Ablation, Saving, savings
+from niwaki.tools.report.trade_off import Point
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Report:
     constant_bytes: int
     entries: tuple[EntryReport, ...]
     """train_step first."""
+    trade_off: tuple[Point, ...] = ()
+    """From the smallest plan to the fastest; empty if it was not asked for."""
 
 
 def report_on(

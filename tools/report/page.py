@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from niwaki.memory import largest_at_peak, place
 from niwaki.printable import printable
 from niwaki.tools.report.contents import EntryReport, Report
+from niwaki.tools.report.curve import name_of, svg_curve
 from niwaki.tools.report.figure import figure_of
 
 _HOLDERS = 15
@@ -36,6 +37,8 @@ def html_page(report: Report) -> str:
         hashes=[_hash(script) for script in scripts],
         figures=[figure_of(entry) for entry in report.entries],
         holders=[largest_at_peak(entry.entry, _HOLDERS) for entry in report.entries],
+        curve=Markup(svg_curve(report.trade_off)) if report.trade_off else "",
+        name_of=name_of,
         place=place,
         rows=_rows,
     )

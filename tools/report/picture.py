@@ -1,5 +1,9 @@
-"""The memory of one entry point as a PNG. Needs matplotlib, of the extra `report`."""
+"""The memory of one entry point as a PNG, and time against memory as another.
 
+Needs matplotlib, of the extra `report`.
+"""
+
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +17,9 @@ from matplotlib.ticker import StrMethodFormatter
 
 from niwaki.ir.lowered import EntryPoint
 from niwaki.tools.report.contents import EntryReport
+from niwaki.tools.report.curve import name_of
 from niwaki.tools.report.drawing import Canvas, groups, levels, unit_of
+from niwaki.tools.report.trade_off import Point
 
 _CANVAS = Canvas(width=1480, height=600, character=7.5)
 _MOST_OUTLINED = 1500
@@ -42,6 +48,30 @@ def png_picture(report: EntryReport, title: str) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
     _draw_buffers(top, report.entry, scale)
     _draw_live(bottom, report, scale)
+    file = BytesIO()
+    canvas.print_png(file)
+    return file.getvalue()
+
+
+def png_curve(points: Sequence[Point], title: str) -> bytes:
+    """Estimated time of a step by budget: a PNG of 1600 x 800 pixels."""
+    figure = Figure(
+        figsize=(16, 8), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
+    )
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    figure.suptitle(title, x=0.01, ha="left", size=15, weight="bold", parse_math=False)
+    unit, scale = unit_of(points[-1].bytes)
+    sizes, times = [p.bytes / scale for p in points], [100 * (p.time - 1) for p in points]
+    axes.plot(sizes, times, "o-", drawstyle="steps-post", color=_LIVE)
+    for size, time, point in zip(sizes, times, points, strict=True):
+        axes.annotate(name_of(point), (size, time), (6, 6), textcoords="offset points", size=10)
+    axes.set_xlabel(f"budget of arena and state, {unit}")
+    axes.set_ylabel("additional estimated time of a step, %")
+    axes.set_xlim(0, 1.15 * sizes[-1])
+    axes.set_ylim(0, max(1.1 * times[0], 1))
+    axes.grid(color=_GRID, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
     file = BytesIO()
     canvas.print_png(file)
     return file.getvalue()

@@ -5,15 +5,15 @@ placed by the planner that placed the real ones; or the model is compiled again 
 Every line stands alone: savings do not add up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import get_int
 from niwaki.ir.lowered import EntryPoint, Lowered
-from niwaki.passes.arena import plan_arena
-from niwaki.passes.arena_problem import ArenaBuffer, ArenaProblem
+from niwaki.passes.arenas.plan_arena import plan_arena
+from niwaki.passes.arenas.problem import ArenaBuffer, ArenaProblem
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Saving:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The same model compiled without one technique."""
+    """The entry points of the same model planned without one technique."""
 
     technique: str
     how: str
-    lowered: Lowered
+    entries: Mapping[str, EntryPoint]
 
 
 def savings(
@@ -47,9 +47,9 @@ def savings(
     """What the techniques that entry point `program` uses saved."""
     entry = lowered.entries[program.sym_name.data]
     found = [
-        Saving(a.technique, a.lowered.entries[entry.name].arena_bytes, entry.arena_bytes, a.how)
+        Saving(a.technique, a.entries[entry.name].arena_bytes, entry.arena_bytes, a.how)
         for a in ablations
-        if a.lowered.entries[entry.name].buffers != entry.buffers
+        if a.entries[entry.name].buffers != entry.buffers
     ]
     counterfactuals = _Counterfactuals(lowered, entry, program, alignment)
     for technique, how, buffers in (

@@ -4,6 +4,7 @@ from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint
 from niwaki.memory import readable
 from niwaki.tools.report.contents import CallRow, EntryReport, Report
 from niwaki.tools.report.savings import Saving
+from niwaki.tools.report.trade_off import Point
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\u2028 $\\frac{ %{y} {{ 7 * 6 }} "
 
@@ -39,8 +40,11 @@ def large_entry(calls: int) -> EntryPoint:
     return EntryPoint("train_step", (), (), arena, arena, tuple(buffers), infos)
 
 
-def report(*entries: EntryPoint, title: str = "digits") -> Report:
-    return Report(title, (("update", title),), 24, 40, tuple(_entry_report(e) for e in entries))
+def report(
+    *entries: EntryPoint, title: str = "digits", trade_off: tuple[Point, ...] = ()
+) -> Report:
+    reports = tuple(_entry_report(e) for e in entries)
+    return Report(title, (("update", title),), 24, 40, reports, trade_off)
 
 
 def _entry_report(of: EntryPoint) -> EntryReport:

@@ -11,11 +11,13 @@ from niwaki.ir.context import NiwakiContext
 from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, StorageEntry
 from niwaki.ir.training import SGD, Scheme, TrainingOptions
-from niwaki.passes.pipelines import compile_program
+from niwaki.passes.pipelines import Techniques, compile_program
+from niwaki.passes.planner import Planner
 from niwaki.tools.report.ablations import ablations
 from niwaki.tools.report.contents import report_on
 from niwaki.tools.report.savings import Ablation, savings
 from tests import networks
+from tests.conv_chains import conv_chain
 
 #  call      0    1    2
 #  a   64    x    x         then b in its place: x    x
@@ -86,8 +88,8 @@ def test_a_technique_without_use_is_left_out() -> None:
 
 def test_an_ablation_counts_where_it_changes_something() -> None:
     larger = replace(ENTRY, arena_bytes=100, buffers=(Buffer("a", 0, 100, 0, 2),))
-    assert saved(lowered(), Ablation("fusion", "", lowered(larger)))["fusion"] == (100, 28)
-    assert "fusion" not in saved(lowered(), Ablation("fusion", "", lowered()))
+    assert saved(lowered(), Ablation("fusion", "", lowered(larger).entries))["fusion"] == (100, 28)
+    assert "fusion" not in saved(lowered(), Ablation("fusion", "", lowered().entries))
 
 
 def test_bytes_of_a_call() -> None:
@@ -109,16 +111,27 @@ def test_ablations_compile(scheme: Scheme) -> None:
     target = get_target("cortex-m7")
     options = TrainingOptions("cross_entropy", SGD(lr=0.1), scheme)
     sparse = compile_program(networks.lenet(2), options, target)
-    found = {
-        a.technique: a.lowered for a in ablations(networks.lenet(2), options, target, None, "as_is")
-    }
+    planner = Planner(networks.lenet(2), options, target)
+    found = {a.technique: a.entries for a in ablations(planner, planner.techniques)}
     assert ("sparse update" in found) == (scheme != Scheme.full())
     arena = sparse.entries["train_step"].arena_bytes
     if scheme != Scheme.full():
-        assert found["sparse update"].entries["train_step"].arena_bytes > arena
-    unfused = found["fusion"].entries["train_step"]
+        assert found["sparse update"]["train_step"].arena_bytes > arena
+    unfused = found["fusion"]["train_step"]
     assert len(unfused.calls) > len(sparse.entries["train_step"].calls)
-    assert {e.calls for e in found["order of least peak"].entries.values()}
+    assert {e.calls for e in found["order of least peak"].values()}
+
+
+def test_every_technique_in_use_is_left_out_once() -> None:
+    planner = Planner(conv_chain(2, 4), TrainingOptions(), get_target("x86-64"))
+    arena = planner.plan(Techniques()).program.arena_bytes
+    used = planner.plan(Techniques(2, recompute_bytes=arena // 3))
+    without = {a.technique: a.entries["train_step"] for a in ablations(planner, used.techniques)}
+    assert "strips of rows" not in without
+    for technique in ("2 micro-batches", "recomputation"):
+        assert without[technique].arena_bytes > used.program.arena_bytes
+    alone = planner.plan(Techniques(2)).program.entries["train_step"]
+    assert without["recomputation"] == alone
 
 
 def test_an_empty_module_has_an_empty_report() -> None:
