@@ -134,11 +134,8 @@ class Experiment:
     def _choose(self, recipe: Recipe) -> tuple[float, float]:
         """Momentum and rate of the best accuracy on held-out pictures; ties go to the first.
 
-        The published schemes of one arithmetic, and all roundings, share the choice for the
-        smallest with stochastic rounding.
+        All roundings share the choice for the stochastic one.
         """
-        if recipe.scheme.endswith("kb"):
-            recipe = replace(recipe, scheme="49kb")
         if not recipe.is_float:
             recipe = replace(recipe, rounding="stochastic")
         sizes = STEP_SIZES[recipe.arithmetic]

@@ -35,6 +35,7 @@ def compile(
     rounding: str = "stochastic",
     quantization_aware_scaling: bool = True,
     seed: int = 0,
+    backward: str = "integer",
 ) -> TrainingStep:
     """Compiles forward, loss, backward and update of a program into one training step.
 
@@ -54,6 +55,8 @@ def compile(
     of `seed`; "error_feedback", which keeps an i8 residual for each updated parameter; "nearest".
     `quantization_aware_scaling`: those parameters move as the real numbers that they stand for
     would ("On-Device Training Under 256KB Memory", section 3.1); without, the codes are trained.
+    `backward`: gradients of quantised layers are sums of whole numbers, alike on every machine
+    ("integer"), or of floats ("float").
 
     Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
     exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
@@ -68,6 +71,7 @@ def compile(
         rounding,
         quantization_aware_scaling,
         seed,
+        backward,
     )
     machine = get_target(target)
     timing = Timing()

@@ -110,12 +110,17 @@ def operations(program: Program) -> list[str]:
     return [name for name in names if name not in hidden]
 
 
+def reference(model: Any, x: np.ndarray) -> np.ndarray:
+    (result,) = ReferenceEvaluator(model).run(None, {"x": x})
+    return np.asarray(result)
+
+
 def check(model: Any, folder: Path, expected: list[str], error: float) -> Program:
     """`expected` operations, and results within `error` of the reference's."""
     program = folded(model, folder)
     effects.verify(program.module)
     x = np.random.default_rng(9).uniform(-2.5, 2.5, SHAPE).astype(np.float32)
-    want = np.asarray(ReferenceEvaluator(model).run(None, {"x": x})[0])
+    want = reference(model, x)
     (have,) = run(program, "forward", [x])
     assert operations(program) == expected
     assert have.shape == want.shape
@@ -204,7 +209,7 @@ def test_residual_block(tmp_path: Path) -> None:
         "quantized_conv2d", "dequantize",
     ]  # fmt: skip
     x_value = np.random.default_rng(9).uniform(-2.5, 2.5, SHAPE).astype(np.float32)
-    want = np.asarray(ReferenceEvaluator(model).run(None, {"x": x_value})[0])
+    want = reference(model, x_value)
     (have,) = run(program, "forward", [x_value])
     # The mean is off by one code at most, and so is what it averages by much less than that.
     weight = next(a for a in g.weights.values() if a.shape == (7, 3)) * 0.004

@@ -35,9 +35,11 @@ def conv(b: ProgramBuilder, x: Value, name: str, channels: int, groups: int = 1)
 
 def norm(b: ProgramBuilder, x: Value, name: str) -> Value:
     channels = shape_of(x)[3]
-    parts = {"gamma": 1 + normal(channels) / 4, "beta": normal(channels) / 4}
-    parts |= {"mean": normal(channels) / 4, "var": 1 + np.abs(normal(channels))}
-    return b.batch_norm(x, *(b.weight(f"{name}.{k}", v) for k, v in parts.items()))
+    gamma = b.weight(f"{name}.gamma", 1 + normal(channels) / 4)
+    beta = b.weight(f"{name}.beta", normal(channels) / 4)
+    mean = b.weight(f"{name}.mean", normal(channels) / 4)
+    var = b.weight(f"{name}.var", 1 + np.abs(normal(channels)))
+    return b.batch_norm(x, gamma, beta, mean, var)
 
 
 def residual_network() -> Program:
@@ -180,15 +182,17 @@ def test_int8_step_trains_as_the_interpreter_says() -> None:
 
 def test_errors_name_what_does_not_fit() -> None:
     program = residual_network()
-    for arguments, message in (
-        ((SAMPLES, "kl"), "unknown method 'kl': use min_max, percentile, mse"),
-        ((SAMPLES, "mse", "bytes"), "unknown input 'bytes'"),
-        ((SAMPLES[:1],), "at least 2 samples"),
-        ((SAMPLES[:, :4],), r"\[2, 8, 8, 3\]"),
-        ((np.full_like(SAMPLES, np.inf),), "not finite on the calibration data: the input"),
+    with pytest.raises(UsageError, match="unknown method 'kl': use min_max, percentile, mse"):
+        quantize(program, SAMPLES, "kl")
+    with pytest.raises(UsageError, match="unknown input 'bytes'"):
+        quantize(program, SAMPLES, input="bytes")
+    for samples, message in (
+        (SAMPLES[:1], "at least 2 samples"),
+        (SAMPLES[:, :4], r"\[2, 8, 8, 3\]"),
+        (np.full_like(SAMPLES, np.inf), "not finite on the calibration data: the input"),
     ):
         with pytest.raises(UsageError, match=message):
-            quantize(program, *arguments)
+            quantize(program, samples)
 
 
 def test_a_program_without_layers_cannot_be_quantised() -> None:

@@ -365,8 +365,9 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def test_compile_quantised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The frozen weights take a quarter of the bytes."""
     data = data_file(tmp_path / "data.npz", "pretrain_train", 8)
-    sizes: list[int] = []
-    for flags in ([], ["--quantize", str(data), "--calibration", "mse"]):
+    sizes: list[float] = []
+    quantized = ["--quantize", str(data), "--calibration", "mse"]
+    for flags in (list[str](), quantized):
         assert run("compile", MODEL, *HEAD, *flags, "-o", tmp_path / "out", "--json") == 0
         sizes.append(json.loads(capsys.readouterr().out)["constant_bytes"])
 
