@@ -15,7 +15,6 @@ from niwaki.ir.errors import UsageError
 from niwaki.passes.functions import functions
 from niwaki.passes.quantized_updates import ROUNDINGS, Parameter, Rounding
 
-
 EXPANDED = (train.SgdOp, train.AdamOp, train.ClipByNormOp)
 """What the pass replaces."""
 
@@ -51,8 +50,12 @@ class ExpandUpdatesPass(ModulePass):
                 case train.SgdOp() | train.AdamOp():
                     parameter = Parameter(op.parameter, shape_of(op.gradient), self.scaling)
                     b = Builder.before(op)
-                    step = _sgd_step if isinstance(op, train.SgdOp) else _adam_step
-                    parameter.move(b, step(b, op, parameter), rounding)
+                    step = (
+                        _sgd_step(b, op, parameter)
+                        if isinstance(op, train.SgdOp)
+                        else _adam_step(b, op, parameter)
+                    )
+                    parameter.move(b, step, rounding)
                     Rewriter.erase_op(op)
                 case _:
                     pass

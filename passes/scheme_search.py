@@ -57,8 +57,7 @@ class SchemeSpace:
         deepening = np.cumsum(parts[::-1])
         if deepening[0] > budget:
             raise DoesNotFitError(
-                f"the head alone needs {deepening[0]:,.0f} bytes, "
-                f"the budget is {budget:,.0f}"
+                f"the head alone needs {deepening[0]:,.0f} bytes, the budget is {budget:,.0f}"
             )
         evenly = np.linspace(1, count, min(count, MOST_DEPTHS)).round().astype(int)
         biases = {int(k): float(deepening[k - 1]) for k in evenly if deepening[k - 1] <= budget}

@@ -155,8 +155,9 @@ class ExtendOp(IRDLOperation):
     @classmethod
     def make(cls, x: SSAValue, element: Attribute) -> "ExtendOp":
         """Builds the operation; the result has elements of type `element`."""
-        vector = isinstance(x.type, VectorType)
-        kind = VectorType(element, x.type.get_shape()) if vector else element
+        kind = (
+            VectorType(element, x.type.get_shape()) if isinstance(x.type, VectorType) else element
+        )
         return cls.create(operands=[x], result_types=[kind])
 
     def verify_(self) -> None:
@@ -171,9 +172,11 @@ class ExtendOp(IRDLOperation):
 
 
 def _require_flat(kind: Attribute, *elements: Attribute) -> None:
-    flat = isinstance(kind, MemRefType) and kind.get_num_dims() == 1
     names = " or ".join(map(str, elements))
-    require(flat and kind.element_type in elements, f"the memref must be flat, of {names}")
+    require(
+        isinstance(kind, MemRefType) and kind.get_num_dims() == 1 and kind.element_type in elements,
+        f"the memref must be flat, of {names}",
+    )
 
 
 @irdl_op_definition
