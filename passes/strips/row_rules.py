@@ -71,7 +71,8 @@ class RowOp:
 def row_op(op: Operation, axis: int) -> RowOp | None:
     """How `op` is cut along `axis`; None if it cannot be."""
     rule = _RULES.get(type(op))
-    if rule is None and isinstance(op, nn.Elementwise):
+    # The elements of nn.random_uniform know their places in the whole.
+    if rule is None and isinstance(op, nn.Elementwise) and not isinstance(op, nn.RandomUniformOp):
         rule = _elementwise
     found = None if rule is None else rule(op, axis)
     return None if found is None or found.rows == 1 else found
@@ -115,21 +116,21 @@ def _broadcast_part(operand: Sequence[int], result: Sequence[int], axis: int) ->
     return None if operand[axis] == 1 < result[axis] else Cut(Same())
 
 
-def _conv2d(op: nn.Conv2dOp, axis: int) -> RowOp:
+def _conv2d(op: nn.Conv2dOp | nn.IntegerConv2dOp, axis: int) -> RowOp:
     if axis == SAMPLES:
         return RowOp(op, (Cut(Same()), None), shape_of(op.y)[0])
     reach = Window(*_span(op, shape_of(op.w)[1]), shape_of(op.x)[1])
     return RowOp(op, (Cut(reach), None), shape_of(op.y)[1], properties=_padded(op, reach))
 
 
-def _conv2d_dx(op: nn.Conv2dDxOp, axis: int) -> RowOp:
+def _conv2d_dx(op: nn.Conv2dDxOp | nn.IntegerConv2dDxOp, axis: int) -> RowOp:
     if axis == SAMPLES:
         return RowOp(op, (Cut(Same()), None), shape_of(op.dx)[0])
     reach = Windows(*_span(op, shape_of(op.w)[1]), shape_of(op.dy)[1])
     return RowOp(op, (Cut(reach), None), shape_of(op.dx)[1], properties=_unpadded(op, reach))
 
 
-def _conv2d_dw(op: nn.Conv2dDwOp, axis: int) -> RowOp:
+def _conv2d_dw(op: nn.Conv2dDwOp | nn.IntegerConv2dDwOp, axis: int) -> RowOp:
     samples, rows = shape_of(op.dy)[:2]
     if axis == SAMPLES:
         return RowOp(op, (Cut(Same()), Cut(Same())), samples, sums=True)
@@ -261,6 +262,9 @@ _RULES: Mapping[type[Operation], Callable[[Any, int], RowOp | None]] = {
     nn.Conv2dOp: _conv2d,
     nn.Conv2dDxOp: _conv2d_dx,
     nn.Conv2dDwOp: _conv2d_dw,
+    nn.IntegerConv2dOp: _conv2d,
+    nn.IntegerConv2dDxOp: _conv2d_dx,
+    nn.IntegerConv2dDwOp: _conv2d_dw,
     nn.MaxPool2dOp: _pool,
     nn.AvgPool2dOp: _pool,
     nn.MaxPool2dGradOp: _pool_grad,
@@ -280,11 +284,11 @@ _RULES: Mapping[type[Operation], Callable[[Any, int], RowOp | None]] = {
 
 def _flops(op: Operation) -> int:
     match op:
-        case nn.Conv2dOp():
+        case nn.Conv2dOp() | nn.IntegerConv2dOp():
             return 2 * prod(shape_of(op.y)) * prod(shape_of(op.w)[1:])
-        case nn.Conv2dDxOp():
+        case nn.Conv2dDxOp() | nn.IntegerConv2dDxOp():
             return 2 * prod(shape_of(op.dy)) * prod(shape_of(op.w)[1:])
-        case nn.Conv2dDwOp():
+        case nn.Conv2dDwOp() | nn.IntegerConv2dDwOp():
             return 2 * prod(shape_of(op.dy)) * prod(shape_of(op.dw)[1:])
         case nn.MatmulOp():
             inner = shape_of(op.a)[0 if op.transpose_a.value.data else 1]

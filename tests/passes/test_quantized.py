@@ -7,18 +7,22 @@ import pytest
 from xdsl.dialects.builtin import i8, i32
 from xdsl.ir import SSAValue
 
+from niwaki.backends.targets import get_target
 from niwaki.ir import effects
 from niwaki.ir.builder import ProgramBuilder
+from niwaki.ir.context import NiwakiContext
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.quantized_type import QuantizedType
 from niwaki.ir.dialects.tensor_op import shape_of
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
 from niwaki.ir.quantization import from_codes, to_codes
+from niwaki.ir.training import SGD, TrainingOptions
 from niwaki.passes.autodiff import AutodiffPass
 from niwaki.passes.build_training import BuildTrainingPass
 from niwaki.passes.expand_updates import ExpandUpdatesPass
 from niwaki.passes.lower_quantized import LowerQuantizedPass
+from niwaki.passes.pipelines import Techniques, training_pipeline
 from niwaki.passes.select_updates import SelectUpdatesPass
 from tests.training_programs import apply
 
@@ -327,3 +331,30 @@ def test_per_channel_scales_divide_the_step() -> None:
     run(program, "train_step", [np.float32(1.0)], state)
 
     assert state["p"].tolist() == [[-2] * 3, [-4] * 3]
+
+
+# --- strips
+
+
+def test_strips_of_rows_change_no_bit() -> None:
+    """Sums of integers do not depend on their order."""
+    options = TrainingOptions(optimizer=SGD(0.05))
+    states: list[dict[str, np.ndarray]] = []
+    names: list[set[str]] = []
+    for techniques in (Techniques(), Techniques(row_bytes=0)):
+        program = small_network().clone()
+        passes = training_pipeline(options, get_target("host"), techniques=techniques)
+        kept = [step for step in passes if step.name not in ("fuse", "schedule")]
+        for step in kept:
+            step.apply(NiwakiContext(program.weights), program.module)
+        effects.verify(program.module)
+        state: dict[str, np.ndarray] = {}
+        for _ in range(3):
+            run(program, "train_step", [*_inputs(), np.float32(0.05)], state)
+        states.append(state)
+        names.append({op.name for op in program.function("train_step").body.block.ops})
+
+    assert "nn.concat" in names[1] - names[0]
+    assert states[0].keys() == states[1].keys()
+    for name, array in states[0].items():
+        assert np.array_equal(array, states[1][name]), name
