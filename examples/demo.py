@@ -193,7 +193,7 @@ def write_pictures(sparse: niwaki.TrainingStep, full: niwaki.TrainingStep, folde
         sparse.target,
         "Digits: memory of a training step",
         [("update", "sparse"), ("batch", str(BATCH)), ("target", CORE)],
-        [Ablation("sparse update", "compiled with a full update", full.lowered)],
+        [Ablation("sparse update", "compiled with a full update", full.lowered.entries)],
     )
     (folder / "memory.html").write_text(html_page(report), encoding="utf-8")
     (folder / "memory.png").write_bytes(png_picture(report.entries[0], report.title))
