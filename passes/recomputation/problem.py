@@ -117,7 +117,7 @@ class Trace:
         self.last[self.read] = self.read_by
         self.sizes = tables.sizes[self.buffer]
         self.profile = self._profile(read_start, np.searchsorted(self._keys, written), write_start)
-        """Bytes live while each run works, as `niwaki.passes.schedule_problem.live_bytes`."""
+        """Bytes live while each run works, as `niwaki.passes.orders.problem.live_bytes`."""
 
     @cached_property
     def peak(self) -> int:

@@ -137,7 +137,7 @@ def test_buffers_move_on_where_gaps_are_in_the_way(monkeypatch: pytest.MonkeyPat
     regions = [MemoryRegion("fast", 10), MemoryRegion("slow", 100, 2)]
     (arena,) = plan_regions(NOTHING, [entry], regions).arenas
     assert [(r.region, r.size) for r in arena.regions] == [("fast", 4)]
-    monkeypatch.setattr("niwaki.passes.region_plan.plan_arena", without_reuse)
+    monkeypatch.setattr("niwaki.passes.arenas.regions.plan_arena", without_reuse)
     (arena,) = plan_regions(NOTHING, [entry], regions).arenas
     assert [(r.region, r.size) for r in arena.regions] == [("fast", 8), ("slow", 12)]
     check(entry, arena.plan, {r.region: (r.start, r.end) for r in arena.regions})
