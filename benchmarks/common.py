@@ -64,7 +64,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def main(description: str, run: Callable[[bool], list[Row]]) -> None:
+def main(description: str | None, run: Callable[[bool], list[Row]]) -> None:
     """Command line of a benchmark: `run(quick)` gives the rows; table to stdout, JSON to a file."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="fewer cases, at most two minutes")

@@ -27,7 +27,7 @@ from niwaki.ir.quantization import from_codes
 from niwaki.ir.training import Scheme
 from niwaki.ir.weights import WeightStore
 from niwaki.passes.functions import find_function
-from niwaki.passes.layers import Layer
+from niwaki.passes.layers import Layer, layers_of
 from niwaki.passes.select_updates import ratios_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,7 +61,7 @@ def order_channels(module: ModuleOp, store: WeightStore, scheme: Scheme) -> None
     function = find_function(module, "forward", "import a model first")
     spaces = _Spaces(function)
     importance: dict[_Dimension, Array] = {}
-    for layer, ratio in ratios_of(function, scheme):
+    for layer, ratio in ratios_of(layers_of(function.body.block), scheme):
         if layer.axis is None or not 0.0 < ratio < 1.0:
             continue
         space = spaces.of((layer.weight.key, layer.axis))

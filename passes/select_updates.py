@@ -44,7 +44,7 @@ def select_updates(function: FuncOp, scheme: Scheme) -> None:
     block = function.body.block
     layers = layers_of(block)
     boxes = {
-        **_weight_boxes(function, scheme),
+        **_weight_boxes(layers, scheme),
         **_bias_boxes(layers, scheme),
         **_free_boxes(block, layers, scheme),
     }
@@ -84,10 +84,10 @@ def _last(layers: Sequence[Layer], count: int) -> Sequence[Layer]:
     return layers[max(0, len(layers) - count) :]
 
 
-def _weight_boxes(function: FuncOp, scheme: Scheme) -> dict[train.ParameterOp, Box]:
+def _weight_boxes(layers: Sequence[Layer], scheme: Scheme) -> dict[train.ParameterOp, Box]:
     return {
         layer.weight: _box(layer, ratio)
-        for layer, ratio in ratios_of(function, scheme)
+        for layer, ratio in ratios_of(layers, scheme)
         if ratio > 0.0
     }
 
@@ -105,12 +105,11 @@ def _ratios(layers: Sequence[Layer], scheme: Scheme) -> dict[int, float]:
     return ratios
 
 
-def ratios_of(function: FuncOp, scheme: Scheme) -> list[tuple[Layer, float]]:
-    """The layers that `scheme` touches, each with the ratio of its channels that it updates.
+def ratios_of(layers: Sequence[Layer], scheme: Scheme) -> list[tuple[Layer, float]]:
+    """The `layers` that `scheme` touches, each with the ratio of its channels that it updates.
 
     Raises UsageError if the scheme names a layer that there is not.
     """
-    layers = layers_of(function.body.block)
     ratios = _ratios(layers, scheme)
     if layers and scheme.head:
         ratios[layers[-1].number] = 1.0

@@ -18,7 +18,9 @@ from niwaki.backends.c.toolchain import (
     Run,
     build_firmware,
     build_linux,
+    device_file,
     missing_tools,
+    run_compiler,
     run_firmware,
     run_program,
 )
@@ -123,6 +125,17 @@ def c_text(kernel: FuncOp, inputs: Sequence[Array]) -> str:
 
 def _unsigned(dtype: str) -> str:
     return f"u{dtype}"
+
+
+def compile_at(level: str, kernel: FuncOp, inputs: Sequence[Array], folder: Path) -> Path:
+    """The object that the Cortex-M7's compiler makes at an optimisation level; it must accept."""
+    target = get_target("cortex-m7")
+    need_tools(target)
+    source, made = folder / "kernel.c", folder / "kernel.o"
+    source.write_text(c_text(kernel, inputs))
+    include = f"-I{device_file('platform.h').parent}"
+    run_compiler(target.cc, [source], made, [*STRICT, level, "-c", include])
+    return made
 
 
 def run_c(

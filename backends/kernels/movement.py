@@ -6,12 +6,11 @@ move as bytes: their last dimension must stay as it is.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 
 from xdsl.dialects.builtin import MemRefType
-from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.alone import spec_alone
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.spec import (
@@ -133,33 +132,16 @@ def _spec(
     target: Target,
     fill: float | None = None,
 ) -> KernelSpec:
-    kinds = tuple(operands), tuple(results)
-    return KernelSpec(
-        operands=kinds[0],
-        results=kinds[1],
-        workspace=0,
-        in_place=(),
-        flops=0,
-        build=partial(_build, *kinds, tuple(moves), target, fill),
-    )
-
-
-def _build(
-    operands: Sequence[MemRefType],
-    results: Sequence[MemRefType],
-    moves: Sequence[_Move],
-    target: Target,
-    fill: float | None,
-    name: str,
-) -> FuncOp:
     kinds = [*operands, *results]
-    k = KernelBuilder(name, kinds)
-    flat = [k.view(ref, _flat(kind)) for ref, kind in zip(k.args, kinds, strict=True)]
-    if fill is not None:
-        _fill(k, flat[-1], results[0], fill, target)
-    for move in moves:
-        _emit(k, flat[move.source.ref], flat[move.destination.ref], move, target)
-    return k.finish()
+
+    def emit(k: KernelBuilder) -> None:
+        flat = [k.view(ref, _flat(kind)) for ref, kind in zip(k.args, kinds, strict=True)]
+        if fill is not None:
+            _fill(k, flat[-1], results[0], fill, target)
+        for move in moves:
+            _emit(k, flat[move.source.ref], flat[move.destination.ref], move, target)
+
+    return spec_alone(operands, results, emit)
 
 
 def _flat(kind: MemRefType) -> MemRefType:

@@ -155,10 +155,7 @@ class ExtendOp(IRDLOperation):
     @classmethod
     def make(cls, x: SSAValue, element: Attribute) -> "ExtendOp":
         """Builds the operation; the result has elements of type `element`."""
-        kind = (
-            VectorType(element, x.type.get_shape()) if isinstance(x.type, VectorType) else element
-        )
-        return cls.create(operands=[x], result_types=[kind])
+        return cls.create(operands=[x], result_types=[with_element(x.type, element)])
 
     def verify_(self) -> None:
         source, result = element_of(self.x.type), element_of(self.result.type)

@@ -17,6 +17,11 @@ from tests.backends.run_kernel import reference, run_op
 Array = np.ndarray[Any, np.dtype[Any]]
 
 LANES = (16, 8, 4, 1)
+INTEGER_TARGETS = {
+    **{f"{n} lanes": replace(get_target("host"), lanes=n) for n in LANES},
+    "packed halves": replace(get_target("host"), lanes=1, packed_halves=True),
+}
+"""The host with vectors of every width, and with the kernels of cores that pack halves."""
 SIZES = (1, 7, 8, 9, 31, 32, 33)
 
 

@@ -1,21 +1,15 @@
 """Integer products of the backward pass against the reference, bit for bit, at edge sizes."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from xdsl.dialects.builtin import f32, i8, i16, i32
 
-from niwaki.backends.targets import Target, get_target
+from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
-from tests.backends.kernel_cases import values
+from tests.backends.kernel_cases import INTEGER_TARGETS, values
 from tests.backends.run_kernel import reference, run_op
 
-TARGETS = {
-    **{f"{n} lanes": replace(get_target("host"), lanes=n) for n in (16, 8, 4, 1)},
-    "packed halves": replace(get_target("host"), lanes=1, packed_halves=True),
-}
-targets = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+targets = pytest.mark.parametrize("target", INTEGER_TARGETS.values(), ids=INTEGER_TARGETS)
 
 CONVOLUTIONS = {
     "1x1": ((1, 5, 5, 8), (6, 1, 1, 8), 1, 0, 1),
