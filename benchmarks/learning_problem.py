@@ -38,7 +38,7 @@ class Recipe:
     """Of int8 updates; "none" in fp32."""
     scheme: str
     """A published one (49kb, 74kb, 99kb, 148kb), or what `niwaki.Scheme.parse` takes."""
-    momentum: float = 0.0
+    momentum: float = 0.9
 
     @property
     def is_float(self) -> bool:
