@@ -48,6 +48,11 @@ class Target:
     """Whether this process can run the code."""
 
     @property
+    def has_flash(self) -> bool:
+        """Whether what never changes takes no writable memory."""
+        return self.flash[1] > 0
+
+    @property
     def writable(self) -> tuple[MemoryRegion, ...]:
         """The regions that hold what changes, the fastest first."""
         return tuple(sorted((r for r in self.regions if not r.read_only), key=lambda r: r.cost))

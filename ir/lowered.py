@@ -30,6 +30,16 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a box is of a parameter of the user's model."""
+
+    whole: str
+    """The parameter's name."""
+    starts: tuple[int, ...]
+    """Where the box begins."""
+
+
+@dataclass(frozen=True)
 class StorageEntry:
     """A named tensor in the state or the constants."""
 
@@ -42,6 +52,8 @@ class StorageEntry:
     updated: tuple[int, ...] | None
     """Sizes of the leading box that a step writes; None for constants."""
     kind: Literal["parameter", "optimizer", "counter", "constant"]
+    part: "Part | None" = None
+    """Of a parameter that is stored in parts."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from niwaki.passes.schedule import SchedulePass, schedule
 from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
 from niwaki.passes.set_batch import SetBatchPass
 from niwaki.passes.split_batch import SplitBatchPass
+from niwaki.passes.split_parameters import SplitParametersPass
 from niwaki.passes.tile_rows import TileRowsPass
 
 BATCH_NORMS = ("as_is", "fold")
@@ -115,6 +116,7 @@ def training_pipeline(
         CsePass(),
         DcePass(),
         *(() if rows is None else (TileRowsPass(rows),)),
+        *((SplitParametersPass(),) if target.has_flash else ()),
         FusePass(),
         *(() if budget is None else (_RecomputeFor(target, budget),)),
         _ScheduleFor(target),

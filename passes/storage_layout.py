@@ -11,10 +11,10 @@ from xdsl.ir import Attribute, Operation
 
 from niwaki.backends.kernels.spec import buffer_bytes, memref_of
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import i1, shape_of, type_of
+from niwaki.ir.dialects.tensor_op import get_ints, i1, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
 from niwaki.ir.errors import UsageError
-from niwaki.ir.lowered import StorageEntry
+from niwaki.ir.lowered import Part, StorageEntry
 from niwaki.passes.arenas.problem import align
 from niwaki.passes.functions import functions
 from niwaki.passes.views import Allocation, View
@@ -82,7 +82,7 @@ class StorageLayout:
         self._alignment = alignment
         self._allocations: dict[_Key, Allocation] = {}
         sources = _sources(module)
-        written = _written_boxes(module)
+        written = written_boxes(module)
         is_state = {k: isinstance(op, train.StateOp) or k in written for k, op in sources.items()}
         self.state = self._lay_out(
             "state", {k: op for k, op in sources.items() if is_state[k]}, written, alignment
@@ -145,8 +145,8 @@ def _sources(module: ModuleOp) -> dict[_Key, _Source]:
     return found
 
 
-def _written_boxes(module: ModuleOp) -> dict[str, tuple[int, ...]]:
-    """Name -> the sizes of the leading box that the module writes."""
+def written_boxes(module: ModuleOp) -> dict[str, tuple[int, ...]]:
+    """Name of each parameter or state -> the sizes of the leading box that the module writes."""
     written: dict[str, tuple[int, ...]] = {}
     for op in _top_level(module):
         if isinstance(op, train.AssignOp):
@@ -167,7 +167,13 @@ def _entry(name: str, offset: int, op: _Source, updated: tuple[int, ...] | None)
         shape: Sequence[int] = memref_of(tensor).get_shape()
         return StorageEntry(name, offset, tuple(shape), "int8", updated, _kind(op))
     dtype = str(dtype_of(tensor.element_type))
-    return StorageEntry(name, offset, tensor.get_shape(), dtype, updated, _kind(op))
+    return StorageEntry(name, offset, tensor.get_shape(), dtype, updated, _kind(op), _part(op))
+
+
+def _part(op: _Source) -> Part | None:
+    if not isinstance(op, train.ParameterOp) or op.whole is None:
+        return None
+    return Part(op.whole.data, get_ints(op.properties, "starts"))
 
 
 def _kind(op: _Source) -> Literal["parameter", "optimizer", "counter", "constant"]:

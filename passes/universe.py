@@ -42,6 +42,7 @@ _CLASSES = {
     "select-updates": "SelectUpdatesPass",
     "set-batch": "SetBatchPass",
     "split-batch": "SplitBatchPass",
+    "split-parameters": "SplitParametersPass",
     "tile-rows": "TileRowsPass",
 }
 

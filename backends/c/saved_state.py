@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from niwaki.ir.errors import ModelFileError, UsageError
 from niwaki.ir.lowered import Lowered, StorageEntry
+from niwaki.ir.weights import Array
 
 MAGIC = int.from_bytes(b"NWK\2", "little")
 """With the version in its last byte."""
@@ -54,14 +55,19 @@ def payload_bytes(lowered: Lowered) -> int:
 
 def model_hash(lowered: Lowered) -> str:
     """Of the model and what its steps change: the same for every target and memory layout."""
-    entries = [(e.name, e.shape, e.dtype, e.updated) for e in _by_name(lowered.state)]
+    boxes = {_whole_name(e): e.updated for e in lowered.state}
     # Constants without a name are the compiler's own, and differ between targets.
-    frozen = [e for e in _by_name(lowered.constants) if e.kind == "parameter"]
-    digest = hashlib.sha256(json.dumps([entries, [e.name for e in frozen]]).encode())
-    for entry in _by_name(lowered.state):
-        digest.update(_content(entry, lowered.state_image))
-    for entry in frozen:
-        digest.update(_content(entry, lowered.constants_image))
+    frozen = [e for e in lowered.constants if e.kind == "parameter"]
+    parts: dict[str, list[tuple[StorageEntry, Array]]] = {}
+    for entries, image in ((lowered.state, lowered.state_image), (frozen, lowered.constants_image)):
+        for entry in entries:
+            parts.setdefault(_whole_name(entry), []).append((entry, _content(entry, image)))
+    digest = hashlib.sha256()
+    for name, of_name in sorted(parts.items()):
+        array = _assembled(of_name)
+        head = name, array.shape, str(array.dtype), boxes.get(name)
+        digest.update(json.dumps(head).encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -108,9 +114,23 @@ def _hash_words(lowered: Lowered) -> tuple[int, int]:
     return int(digits[:8], 16), int(digits[8:], 16)
 
 
-def _content(entry: StorageEntry, image: bytes) -> bytes:
-    size = prod(entry.shape) * np.dtype(entry.dtype).itemsize
-    return image[entry.offset : entry.offset + size]
+def _whole_name(entry: StorageEntry) -> str:
+    return entry.name if entry.part is None else entry.part.whole
+
+
+def _content(entry: StorageEntry, image: bytes) -> Array:
+    count = prod(entry.shape)
+    return np.frombuffer(image, entry.dtype, count, entry.offset).reshape(entry.shape)
+
+
+def _assembled(parts: Sequence[tuple[StorageEntry, Array]]) -> Array:
+    """The array of the user's parameter."""
+    starts = [(0,) * len(e.shape) if e.part is None else e.part.starts for e, _ in parts]
+    ends = [tuple(map(int.__add__, s, a.shape)) for s, (_, a) in zip(starts, parts, strict=True)]
+    whole = np.empty(tuple(map(max, zip(*ends, strict=True))), parts[0][1].dtype)
+    for start, end, (_, array) in zip(starts, ends, parts, strict=True):
+        whole[tuple(map(slice, start, end))] = array
+    return whole
 
 
 def _rows(entry: StorageEntry) -> Rows:

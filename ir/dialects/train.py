@@ -62,7 +62,8 @@ class ParameterOp(Storage):
     source_permutation)`). `fixed`: no scheme updates it, because it is a buffer of the model or
     was exported without a gradient (running statistics are fixed too: only their batch norm moves
     them). `orders`: for each dimension, which index of the (transposed) model file's array is
-    stored at each place; empty where nothing moved.
+    stored at each place; empty where nothing moved. `whole`, `starts`: this is the box of the
+    model's parameter `whole` that begins there.
     """
 
     name = "train.parameter"
@@ -71,6 +72,8 @@ class ParameterOp(Storage):
     source_permutation = opt_prop_def(DenseArrayBase)
     fixed = opt_prop_def(UnitAttr)
     orders = opt_prop_def(ArrayAttr[DenseArrayBase])
+    whole = opt_prop_def(StringAttr)
+    starts = opt_prop_def(DenseArrayBase)
     assembly_format = "$name attr-dict `:` type($value)"
 
     @property
