@@ -3,13 +3,15 @@
 Sums of floats depend on their order, which differs between machines; sums of integers do not, and
 cost less where there is no floating-point vector unit. Each cotangent that enters products becomes
 whole numbers of 16 bits under one scale per tensor, as large as it can be while no sum overflows
-31 bits. The products multiply those with the 8-bit codes of filters and activations.
+31 bits: the largest element decides, or a bound of it (`gradient_bounds`) where looking for it
+would keep a large tensor. The products multiply those with the 8-bit codes of filters and
+activations.
 
 Everything else that updates depend on is elementwise, which IEEE 754 defines to the last bit, but
 for sums (made exact in the same way), softmax and cross-entropy (`exact_softmax`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -20,10 +22,14 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
 from niwaki.ir.builder import Builder
+from niwaki.ir.context import weights_of
 from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import get_int, get_ints, shape_of, type_of
+from niwaki.ir.weights import WeightStore
 from niwaki.passes.exact_softmax import exact_cross_entropy, exact_softmax
 from niwaki.passes.functions import functions
+from niwaki.passes.gradient_bounds import Bounds
+from niwaki.passes.storage_layout import written_boxes
 
 BACKWARDS = ("integer", "float")
 """How the backward pass of a quantised network computes."""
@@ -44,11 +50,12 @@ class IntegerBackwardPass(ModulePass):
     name = "integer-backward"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        store, written = weights_of(ctx), written_boxes(op)
         for function in functions(op):
             block = function.body.block
             if any(isinstance(o, nn.IntegerConv2dOp) for o in block.ops):
                 _make_losses_exact(block)
-                _rewrite(block)
+                _rewrite(block, store, written)
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,17 @@ class _Cotangent:
     """Times the scales of a filter, one per channel: what its product with the filter needs."""
     sums: list[_Sum] = field(default_factory=list[_Sum])
 
-    def make_whole(self) -> None:
+    def make_whole(self, bounds: Bounds) -> None:
         """Replaces the sums by those of whole numbers."""
         b = Builder.before(self.sums[0].op)
         source = self.value if self.scaled is None else self.scaled.y
-        largest = b.reduce_max(b.abs(source), range(len(shape_of(source))))
-        largest = b.max(b.reshape(largest, ()), b.constant(_SMALLEST))
-        levels = b.constant(float(min(s.levels for s in self.sums)))
+        most = min(s.levels for s in self.sums)
+        bound = bounds.of(b, source)
+        largest = b.max(_largest(b, source) if bound is None else bound, b.constant(_SMALLEST))
+        levels = b.constant(float(most))
         whole = b.cast(b.round(b.mul(source, b.div(levels, largest))), i16)
+        if bound is None:
+            bounds.levels[whole] = most
         unit = b.div(largest, levels)
         for a_sum in self.sums:
             b = Builder.before(a_sum.op)
@@ -124,6 +134,11 @@ class _Cotangent:
         return b.div(unit, scales)
 
 
+def _largest(b: Builder, x: SSAValue) -> SSAValue:
+    """The largest magnitude, a scalar."""
+    return b.reshape(b.reduce_max(b.abs(x), range(len(shape_of(x)))), ())
+
+
 def _make_losses_exact(block: Block) -> None:
     for op in block.ops:
         if isinstance(op, nn.CrossEntropyOp) and type_of(op.target).element_type == i32:
@@ -131,7 +146,7 @@ def _make_losses_exact(block: Block) -> None:
             Rewriter.replace_op(op, [], [exact_cross_entropy(b, op.x, op.target)])
 
 
-def _rewrite(block: Block) -> None:
+def _rewrite(block: Block, store: WeightStore, written: Mapping[str, tuple[int, ...]]) -> None:
     cotangents: dict[SSAValue, _Cotangent] = {}
     for op in _needed_by_updates(block):
         if isinstance(op, nn.SoftmaxOp):
@@ -141,8 +156,9 @@ def _rewrite(block: Block) -> None:
         a_sum = _sum_of(op)
         if a_sum is not None and a_sum.levels >= _FEWEST_LEVELS:
             _collect(cotangents, a_sum)
+    bounds = Bounds(store, written)
     for cotangent in cotangents.values():
-        cotangent.make_whole()
+        cotangent.make_whole(bounds)
 
 
 def _needed_by_updates(block: Block) -> list[Operation]:

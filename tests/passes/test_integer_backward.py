@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import f32, i8, i32
 
+from niwaki.backends.targets import get_target
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import tensor
@@ -21,6 +22,7 @@ from tests.training_programs import apply
 
 Array = np.ndarray
 ZERO_POINT = -7
+TARGET = get_target("x86-64")
 
 
 class Gradients:
@@ -214,9 +216,9 @@ def test_updates_depend_on_no_sum_of_floats() -> None:
 
 def test_the_backward_pass_can_stay_in_floats() -> None:
     options = TrainingOptions(backward="float")
-    assert "integer-backward" not in [p.name for p in training_pipeline(options, None)]  # pyright: ignore[reportArgumentType]
+    assert "integer-backward" not in [p.name for p in training_pipeline(options, TARGET)]
 
 
 def test_unknown_backward() -> None:
     with pytest.raises(UsageError, match="unknown backward 'both': use integer or float"):
-        training_pipeline(TrainingOptions(backward="both"), None)  # pyright: ignore[reportArgumentType]
+        training_pipeline(TrainingOptions(backward="both"), TARGET)
