@@ -32,9 +32,9 @@ from benchmarks.learning_problem import (
 from niwaki.passes.update_memory import update_bytes
 
 RATES = {
-    "fp32": (0.0003, 0.001, 0.003, 0.01),
-    "int8+qas": (0.0003, 0.001, 0.003, 0.01),
-    "int8": (0.003, 300.0, 1000.0, 3000.0),
+    "fp32": (0.0001, 0.0003, 0.001, 0.003, 0.01),
+    "int8+qas": (0.0001, 0.0003, 0.001, 0.003, 0.01),
+    "int8": (0.003, 100.0, 300.0, 1000.0, 3000.0),
 }
 """Candidates. Codes have gradients smaller by the square of a scale, so that one of the others'
 rates is tried with them only to show what it does."""
@@ -53,9 +53,9 @@ RECIPES = (
     Recipe("int8+qas", "stochastic", "74kb"),
     Recipe("int8+qas", "stochastic", "148kb"),
     Recipe("fp32", "none", "full"),
-    Recipe("int8+qas", "stochastic", "full"),
     Recipe("int8+qas", "stochastic", LAST_TWO_BLOCKS),
     Recipe("int8", "stochastic", LAST_TWO_BLOCKS),
+    Recipe("int8+qas", "stochastic", "full"),
     Recipe("fp32", "none", LAST_TWO_BLOCKS),
     Recipe("fp32", "none", "74kb"),
     Recipe("fp32", "none", "148kb"),
