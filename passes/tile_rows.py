@@ -26,7 +26,7 @@ class TileRowsPass(ModulePass):
     Strips are cut along the samples or, within a sample, along the rows. What the backward pass
     needs from inside a region it computes again, strip by strip; gradients of parameters add up
     over the strips. Of all choices that keep the limit the one with the least extra arithmetic;
-    where none does, the smallest limit that can be kept.
+    what cannot keep it comes as close as it can.
     """
 
     name = "tile-rows"

@@ -1,6 +1,6 @@
 """Chooses what is computed in strips: the least extra arithmetic within a limit of bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdsl.ir import Block
@@ -68,23 +68,39 @@ class _Search:
         """The options beside the plain ones."""
         if self.highest <= self.limit:
             return []
-        found = self._cheapest(self.limit)
-        low, high = self.limit, self.highest
-        while found is None and high - low > max(self.highest // 256, 1):
+        found = self._cheapest(self.limit, self.limit)
+        if found is None:
+            most = self._smallest(lambda limit: self._cheapest(limit, limit))
+            # What is frozen in front of all that trains need not follow the others.
+            least = self._smallest(lambda limit: self._cheapest(limit, most), most)
+            found = self._cheapest(least, most)
+        return [] if found is None else [o for o in found.chosen if o.strips]
+
+    def _smallest(self, choice: Callable[[int], _State | None], known: int | None = None) -> int:
+        """The smallest limit from `self.limit` on that has a choice, nearly; `known` has one."""
+        high = self.highest if known is None else known
+        low = self.limit
+        if choice(low) is not None:
+            return low
+        while high - low > max(self.highest // 256, 1):
             middle = (low + high) // 2
-            if self._cheapest(middle) is None:
+            if choice(middle) is None:
                 low = middle
             else:
                 high = middle
-        state = found or self._cheapest(high)
-        return [] if state is None else [o for o in state.chosen if o.strips]
+        return high
 
-    def _cheapest(self, limit: int) -> _State | None:
-        """The choice with the least extra arithmetic, then strips; None if none keeps `limit`."""
+    def _cheapest(self, frozen: int, trained: int) -> _State | None:
+        """The choice with the least extra arithmetic, then strips; None if none keeps the limits.
+
+        `frozen`: of options without a backward part; `trained`: of the others.
+        """
         states: list[list[_State]] = [[_State(0, 0, 0)]]
         for end in range(1, len(self.units) + 1):
             found: list[_State] = []
             for option in self.ending[end]:
+                back = self.units[option.end - 1].backward
+                limit = trained if back[0] < back[1] else frozen
                 for state in states[option.first]:
                     if option.peak - state.saved <= limit:
                         found.append(
