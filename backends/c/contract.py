@@ -25,6 +25,7 @@ from niwaki.backends.c.input_places import InputPlaces, place_inputs
 from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.backends.c.saved_state import MAGIC, model_hash, payload_bytes, saved_rows
+from niwaki.backends.targets import get_target
 from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
 
@@ -276,6 +277,7 @@ class Contract:
             [op for op in ops if isinstance(op, plan.ProgramOp) and op.sym_name.data in entries],
             entries,
             arrays,
+            shared=get_target(self.lowered.target_name).board is not None,
         )
         contract = fill(
             "contract.c",

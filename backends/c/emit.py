@@ -7,6 +7,7 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.c.aliasing import aliased_arguments
 from niwaki.backends.c.emit_kernel import KernelEmitter
 from niwaki.backends.c.emit_program import ConstantArray, ProgramEmitter
+from niwaki.backends.c.kernel_text import kernel_functions
 from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import EntryPoint
 
@@ -171,6 +172,13 @@ niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t fours, uint32_t *sums)
     sums[3] = s3;
 }
 
+/* Calls cost few instructions beside the words, but each copy of the loop hundreds of bytes. */
+__attribute__((noinline, unused)) static void
+niwaki_long_dots(const uint32_t *x, const uint8_t *w, int32_t fours, uint32_t *sums)
+{
+    niwaki_dots(x, w, fours, sums);
+}
+
 /* Two halves of w with the next four words of x. */
 #define NIWAKI_DOTS_OF_TWO                                                                      \\
     "ldr %6, [%5], #4\\n\\t"                                                                      \\
@@ -185,7 +193,7 @@ niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t fours, uint32_t *sums)
             :                                                                                   \\
             : "r8", "r9", "r10", "r11", "memory")
 
-__attribute__((always_inline)) static inline void
+__attribute__((noinline, unused)) static void
 niwaki_half_dots(const uint32_t *x, const uint16_t *w, int32_t twos, uint32_t *sums)
 {
     uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], two;
@@ -241,6 +249,8 @@ static inline void niwaki_dots(const uint32_t *x, const uint8_t *w, int32_t four
     }
 }
 
+#define niwaki_long_dots niwaki_dots
+
 static inline void
 niwaki_half_dots(const uint32_t *x, const uint16_t *w, int32_t twos, uint32_t *sums)
 {
@@ -278,22 +288,18 @@ def emit_module(
     programs: Sequence[plan.ProgramOp],
     entries: Mapping[str, EntryPoint],
     constants: Sequence[ConstantArray] = (),
+    shared: bool = False,
 ) -> str:
     """C text: a static function `kernel_<name>` for each kernel, `run_<name>` for each program.
 
     `run_<name>` takes arena, state, inputs, outputs as in `entries[name]`; `constants` is in order
-    of offset. Raises DoesNotFitError if a buffer is too large for 32-bit indices.
+    of offset. `shared`: kernels that differ only in numbers become one function, with these as
+    arguments. Raises DoesNotFitError if a buffer is too large for 32-bit indices.
     """
-    aliased = aliased_arguments(programs)
-    texts = [PRELUDE]
-    parameters: dict[str, list[str]] = {}
-    for function in kernels:
-        name = function.sym_name.data
-        called = name in aliased
-        emitter = KernelEmitter(function, aliased[name] if called else None)
-        texts.append(emitter.text())
-        parameters[name] = emitter.parameter_types
-    for program in programs:
-        entry = entries[program.sym_name.data]
-        texts.append(ProgramEmitter(program, entry, constants, parameters).text())
-    return "\n".join(texts)
+    texts = [KernelEmitter(kernel).text() for kernel in kernels]
+    functions, calls = kernel_functions(texts, aliased_arguments(programs), shared)
+    runs = (
+        ProgramEmitter(program, entries[program.sym_name.data], constants, calls).text()
+        for program in programs
+    )
+    return "\n".join([PRELUDE, *functions, *runs])

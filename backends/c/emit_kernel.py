@@ -20,8 +20,8 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 
+from niwaki.backends.c.kernel_text import KernelText, number
 from niwaki.backends.c.literals import float_literal, unsigned_literal
-from niwaki.backends.c.names import identifier
 from niwaki.backends.kernels.spec import buffer_bytes, strides_of
 from niwaki.ir.dialects import kernel
 from niwaki.ir.dialects.kernel import element_of
@@ -65,6 +65,8 @@ _COMPARISONS = {
 _STORES = memref.StoreOp | vector.StoreOp | kernel.StoreWordOp
 _EFFECTS = _STORES | scf.ForOp | scf.IfOp | scf.YieldOp | func.ReturnOp
 _MOST_BYTES = (1 << 31) - 1
+_LONG_DOTS = 4
+"""Words from which on the loop is worth a call, and their number an argument."""
 
 
 def _scalar_type(element: Attribute) -> str:
@@ -87,7 +89,7 @@ def _lanes(kind: Attribute) -> int:
 class KernelEmitter:
     """One kernel function."""
 
-    def __init__(self, function: func.FuncOp, aliased: set[int] | None) -> None:
+    def __init__(self, function: func.FuncOp) -> None:
         block = function.body.block
         self._function = function
         self._lines: list[str] = []
@@ -99,9 +101,8 @@ class KernelEmitter:
         """Index expressions that stand where they are used, without their parentheses."""
         self._live = _live_operations(function)
         self._written = {_root(op.operands[1]) for op in function.walk() if _is_store(op)}
-        self.parameter_types: list[str] = []
-        qualified: list[str] = []
-        for number, argument in enumerate(block.args):
+        self._parameters: list[str] = []
+        for position, argument in enumerate(block.args):
             kind = argument.type
             assert isinstance(kind, MemRefType)
             if buffer_bytes(kind) > _MOST_BYTES:
@@ -109,18 +110,15 @@ class KernelEmitter:
                     f"a buffer of {buffer_bytes(kind)} bytes ({function.sym_name.data}): C targets "
                     f"address at most {_MOST_BYTES}; use a smaller batch or model"
                 )
-            self.parameter_types.append(self._pointer_type(argument))
-            restrict = aliased is not None and number not in aliased
-            qualified.append(f"{self.parameter_types[-1]}{'NIWAKI_RESTRICT ' * restrict}a{number}")
-            self._texts[argument] = (f"a{number}",)
-        self._parameters = ", ".join(qualified)
+            self._parameters.append(self._pointer_type(argument))
+            self._texts[argument] = (f"a{position}",)
 
     def _pointer_type(self, ref: SSAValue) -> str:
         assert isinstance(ref.type, MemRefType)
         const = "" if _root(ref) in self._written else "const "
         return f"{const}{_scalar_type(ref.type.element_type)} *"
 
-    def text(self) -> str:
+    def text(self) -> KernelText:
         """The function, with a comment that gives the types of its arguments."""
         block = self._function.body.block
         for argument in block.args:
@@ -128,12 +126,8 @@ class KernelEmitter:
                 self._line(f"(void){self._texts[argument][0]};")
         self._block(block)
         types = ", ".join(f"a{n} {_shape_text(a.type)}" for n, a in enumerate(block.args))
-        name = identifier(self._function.sym_name.data)
-        body = "\n".join(self._lines)
-        return (
-            f"/* {types} */\nstatic void kernel_{name}({self._parameters or 'void'})\n"
-            f"{{\n{body}\n}}\n"
-        )
+        name = self._function.sym_name.data
+        return KernelText(name, tuple(self._parameters), types, "\n".join(self._lines))
 
     def _line(self, text: str) -> None:
         self._lines.append(f"{'    ' * self._depth}{text}")
@@ -192,14 +186,17 @@ class KernelEmitter:
         assert isinstance(op, arith.ConstantOp)
         value, kind = op.value, op.result.type
         if isinstance(value, FloatAttr):
-            text = float_literal(value.value.data)
+            text = number("float", float_literal(value.value.data))
         else:
             assert isinstance(value, IntegerAttr)
-            number = value.value.data
-            if isinstance(kind, IntegerType) and kind.width.data > 1:
-                text = unsigned_literal(number, kind.width.data)
+            known = value.value.data
+            if isinstance(kind, IndexType):
+                text = _index(known)
             else:
-                text = str(abs(number) if isinstance(kind, IntegerType) else number)
+                assert isinstance(kind, IntegerType)
+                bits = kind.width.data
+                literal = unsigned_literal(known, bits) if bits > 1 else str(abs(known))
+                text = number(_scalar_type(kind), literal)
         self._texts[op.result] = (text,)
 
     def _compare(self, op: Operation) -> None:
@@ -323,12 +320,12 @@ class KernelEmitter:
             elif stride == 1:
                 terms.append(self._whole(value))
             else:
-                terms.append(f"{self._texts[value][0]} * {stride}")
+                terms.append(f"{self._texts[value][0]} * {_index(stride)}")
         place = " + ".join(terms)
         if not terms:
-            place = str(constant)
+            place = _index(constant)
         elif constant:
-            place += f" {'-' if constant < 0 else '+'} {abs(constant)}"
+            place += f" {'-' if constant < 0 else '+'} {_index(abs(constant))}"
         return f"{self._texts[ref][0]}[{place}]"
 
     def _view(self, op: Operation) -> None:
@@ -364,8 +361,13 @@ class KernelEmitter:
         self._line(f"uint32_t {name}[4] = {{{', '.join(self._texts[s][0] for s in op.sums)}}};")
         x, w = self._texts[op.x][0], self._address(op.w, [op.w_start])
         assert isinstance(op.w.type, MemRefType)
-        function = "niwaki_half_dots" if op.w.type.element_type == i16 else "niwaki_dots"
-        self._line(f"{function}({x}, &{w}, {get_int(op.properties, 'words')}, {name});")
+        words = get_int(op.properties, "words")
+        if op.w.type.element_type == i16:
+            call = "niwaki_half_dots"
+        else:
+            call = "niwaki_long_dots" if words >= _LONG_DOTS else "niwaki_dots"
+        count = _index(words) if words >= _LONG_DOTS else str(words)
+        self._line(f"{call}({x}, &{w}, {count}, {name});")
         for total, text in zip(op.totals, names, strict=True):
             self._texts[total] = (text,)
 
@@ -408,7 +410,7 @@ class KernelEmitter:
         counter = self._fresh("i")
         self._texts[induction] = (counter,)
         start, stop, step = (self._whole(v) for v in (op.lb, op.ub, op.step))
-        advance = f"++{counter}" if step == "1" else f"{counter} += {step}"
+        advance = f"++{counter}" if _known(op.step) == 1 else f"{counter} += {step}"
         self._line(f"for (int32_t {counter} = {start}; {counter} < {stop}; {advance}) {{")
         self._depth += 1
         self._block(block)
@@ -512,6 +514,10 @@ def _live_operations(function: func.FuncOp) -> set[Operation]:
 def _is_stable(op: Operation) -> bool:
     """Whether the operands keep their values: a loop-carried variable does not."""
     return not any(isinstance(v, BlockArgument) and v.index > 0 for v in op.operands)
+
+
+def _index(value: int) -> str:
+    return number("int32_t", str(value))
 
 
 def _known(value: SSAValue) -> int | None:

@@ -9,6 +9,7 @@ from xdsl.dialects.builtin import MemRefType
 from xdsl.ir import SSAValue
 
 from niwaki.backends.c.blocks import block_name
+from niwaki.backends.c.kernel_text import KernelCall
 from niwaki.backends.c.literals import C_TYPES
 from niwaki.backends.c.names import comment_text, identifier
 from niwaki.backends.kernels.spec import element_bytes
@@ -38,13 +39,13 @@ class ProgramEmitter:
         program: plan.ProgramOp,
         entry: EntryPoint,
         constants: Sequence[ConstantArray],
-        parameters: Mapping[str, list[str]],
+        kernels: Mapping[str, KernelCall],
     ) -> None:
         self._program = program
         self._entry = entry
         self._constants = constants
         self._offsets = [c.offset for c in constants]
-        self._parameters = parameters
+        self._kernels = kernels
         self._parts = {
             space: program.ranges(space) or (RegionRange("", 0, maxsize),)
             for space in ("arena", "state")
@@ -57,12 +58,12 @@ class ProgramEmitter:
         for number, call in enumerate(calls):
             if number < len(self._entry.calls):
                 lines.append(f"    /* {comment_text(self._entry.calls[number].location)} */")
-            name = call.kernel.string_value()
-            types = self._parameters[name]
+            kernel = self._kernels[call.kernel.string_value()]
+            buffers = zip(call.arguments, kernel.parameters, strict=True)
             arguments = ",\n        ".join(
-                self._pointer(a, t) for a, t in zip(call.arguments, types, strict=True)
+                [*(self._pointer(a, t) for a, t in buffers), *kernel.numbers]
             )
-            lines.append(f"    kernel_{identifier(name)}(\n        {arguments});")
+            lines.append(f"    {kernel.function}(\n        {arguments});")
         inputs = [f"const {C_TYPES[p.dtype]} *in{n}" for n, p in enumerate(self._entry.inputs)]
         outputs = [f"{C_TYPES[p.dtype]} *out{n}" for n, p in enumerate(self._entry.outputs)]
         blocks = [
