@@ -17,6 +17,8 @@ MAX_SHIFT = 62
 """Of `nn.rescale`: the rounded product of 31 bits by 31 bits fits 63 bits."""
 DEAD_SCALE = 1e-4
 """Of the median scale of a layer: below it a channel never had weights to speak of."""
+FEWEST_SHIFT, SHIFT_STEP = 33, 4
+"""Convolutions have few different shifts, so that they can share kernels: these many apart."""
 SUM_BITS = 20
 """Bits of the multipliers of a sum of codes: two products with 9-bit differences fit 31 bits."""
 
@@ -49,7 +51,9 @@ def rescaling(factors: Sequence[float] | NDArray[np.float64], bits: int = 31) ->
 def convolution_rescaling(x: QuantizedType, w: QuantizedType, y: QuantizedType) -> Rescaling:
     """From the sums of a convolution to codes of `y`: s_x s_w[c] / s_y."""
     factors = x.scales.astype(np.float64) * w.scales.astype(np.float64) / y.scales
-    return rescaling(factors)
+    exact = rescaling(factors)
+    surplus = max(exact.shift - FEWEST_SHIFT, 0) % SHIFT_STEP
+    return rescaling(factors, 31 - surplus) if surplus else exact
 
 
 def sum_rescaling(a: QuantizedType, b: QuantizedType, y: QuantizedType) -> Rescaling:

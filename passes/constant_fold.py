@@ -1,7 +1,8 @@
 """`constant-fold`: computes ahead what depends on constants and frozen parameters only."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from xdsl.passes import ModulePass
 from niwaki.ir.builder import Builder, Value
 from niwaki.ir.context import weights_of
 from niwaki.ir.dialects import nn, train
-from niwaki.ir.dialects.tensor_op import TensorOp, f32, i32, tensor_bytes, type_of
+from niwaki.ir.dialects.tensor_op import TensorOp, f32, i32, shape_of, tensor_bytes, type_of
 from niwaki.ir.interpreter import STATELESS
 from niwaki.ir.weights import WeightStore, content_hash
 
@@ -29,7 +30,8 @@ class ConstantFoldPass(ModulePass):
 
     A parameter takes part if no function of the module updates or assigns it and its array is in
     the weight store. The new ones are named "folded.<number>.<name of the first parameter>". An
-    operation whose result takes more bytes than its operands stays, as does every broadcast.
+    operation whose result takes more bytes than its operands stays, as does every broadcast, and
+    what multiplies, converts or reshapes one number per channel that is stored anyway.
     """
 
     name = "constant-fold"
@@ -75,6 +77,8 @@ class _Folder:
             self.interpreter.register_implementations(functions())
         self.names = {store.hash(name): name for name in store if name.startswith(_PREFIX)}
         """Content hash -> name of a folded parameter."""
+        self.stored = self._stored(module)
+        """Names of frozen parameters that an operation reads which is not folded."""
 
     def fold(self, block: Block) -> None:
         """Replaces what is known, where an operation that stays needs it."""
@@ -84,17 +88,20 @@ class _Folder:
             leaf = self._leaf(op)
             if leaf is not None:
                 known[op.results[0]] = leaf
-            elif isinstance(op, TensorOp) and all(o in known for o in op.operands):
-                result = self._evaluated(op, known)
-                if result is not None:
-                    known[op.results[0]] = result
-                    folded.append(op)
+            elif isinstance(op, TensorOp) and _is_foldable(op, known) and not self._restates(op):
+                known[op.results[0]] = self._evaluated(op, known)
+                folded.append(op)
         # Last first: an operation that only folded ones use is gone before its own turn.
         for op in reversed(folded):
             if op.results[0].first_use is not None:
                 self._replace(op, known[op.results[0]])
             op.detach()
             op.erase()
+
+    def _is_leaf(self, op: Operation) -> bool:
+        return isinstance(op, nn.ConstantOp) or (
+            isinstance(op, train.ParameterOp) and op.key in self.frozen
+        )
 
     def _leaf(self, op: Operation) -> _Known | None:
         match op:
@@ -106,14 +113,30 @@ class _Folder:
             case _:
                 return None
 
-    def _evaluated(self, op: TensorOp, known: Mapping[SSAValue, _Known]) -> _Known | None:
-        if len(op.results) != 1 or isinstance(op, nn.BroadcastOp | nn.RandomMaskOp):
-            return None
-        result = type_of(op.results[0])
-        if result.element_type not in (f32, i32):
-            return None
-        if tensor_bytes(result) > sum(tensor_bytes(type_of(o)) for o in op.operands):
-            return None
+    def _stored(self, module: ModuleOp) -> set[str]:
+        stored: set[str] = set()
+        known: set[SSAValue] = set()
+        for op in module.walk():
+            if self._is_leaf(op) or (isinstance(op, TensorOp) and _is_foldable(op, known)):
+                known.update(op.results)
+                continue
+            owners = (o.owner for o in op.operands)
+            stored.update(o.key for o in owners if isinstance(o, train.ParameterOp))
+        return stored
+
+    def _restates(self, op: TensorOp) -> bool:
+        """Whether `op` says numbers by channel another way that are stored anyway."""
+        arrays = [o for o in op.operands if _is_stored(o)]
+        if not isinstance(op, nn.MulOp | nn.CastOp | nn.ReshapeOp) or len(arrays) != 1:
+            return False
+        parameter, shape = arrays[0].owner, shape_of(op.results[0])
+        return (
+            isinstance(parameter, train.ParameterOp)
+            and parameter.key in self.stored
+            and max(shape, default=1) == prod(shape)
+        )
+
+    def _evaluated(self, op: TensorOp, known: Mapping[SSAValue, _Known]) -> _Known:
         operands = [known[o] for o in op.operands]
         with np.errstate(all="ignore"):
             (array,) = self.interpreter.run_op(op, tuple(k.array for k in operands))
@@ -141,6 +164,17 @@ class _Folder:
             origin = known.origin
             self.names[digest] = f"{_PREFIX}{len(self.names)}.{origin}"
         return self.names[digest]
+
+
+def _is_foldable(op: TensorOp, known: Container[SSAValue]) -> bool:
+    """Whether the result of `op` is known and worth storing instead of its operands."""
+    if not all(o in known for o in op.operands):
+        return False
+    if len(op.results) != 1 or isinstance(op, nn.BroadcastOp | nn.RandomMaskOp):
+        return False
+    result = type_of(op.results[0])
+    read = sum(tensor_bytes(type_of(o)) for o in op.operands)
+    return result.element_type in (f32, i32) and tensor_bytes(result) <= read
 
 
 def _is_stored(value: SSAValue) -> bool:

@@ -34,6 +34,9 @@ from niwaki.passes.functions import functions
 
 Values: TypeAlias = Sequence[SSAValue]
 
+_SCALE_TOLERANCE = 2.0**-18
+"""Relative; learning does not see it."""
+
 
 @dataclass(frozen=True)
 class LowerQuantizedPass(ModulePass):
@@ -68,6 +71,8 @@ class _Constants:
 
     def __init__(self, store: WeightStore) -> None:
         self.store = store
+        self._multiples: dict[str, tuple[NDArray[np.int32], np.float32]] = {}
+        """Hash of scales -> the multipliers of a convolution and what they count in."""
 
     def value(self, b: Builder, array: NDArray[np.generic]) -> SSAValue:
         """`array` (f32 or i32); a scalar where all its elements are equal."""
@@ -78,6 +83,26 @@ class _Constants:
         stored = np.array(array, order="C")
         name = f"quantized.{content_hash(stored)}"
         return b.parameter(self.store, name, stored, fixed=True)
+
+    def relate(self, scales: NDArray[np.float32], multipliers: NDArray[np.int32]) -> None:
+        """Notes that `scales` need no array where `multipliers` are stored, if they hardly differ.
+
+        The backward pass then works with the factors that the forward pass really uses.
+        """
+        if scales.shape != multipliers.shape or not np.all(multipliers > 0):
+            return
+        largest = np.argmax(multipliers)
+        unit = np.float32(scales[largest] / np.float64(multipliers[largest]))
+        multiples = multipliers.astype(np.float32) * unit
+        if np.all(np.abs(multiples - scales) <= _SCALE_TOLERANCE * scales):
+            self._multiples[content_hash(scales)] = multipliers, unit
+
+    def scales(self, b: Builder, scales: NDArray[np.float32]) -> SSAValue:
+        """Scales by channel, f32."""
+        if (related := self._multiples.get(content_hash(scales))) is None:
+            return self.value(b, scales)
+        multipliers, unit = related
+        return b.scale(b.cast(self.value(b, multipliers)), float(unit))
 
 
 def _element(value: SSAValue) -> QuantizedType:
@@ -122,6 +147,8 @@ def _conv2d(b: Builder, constants: _Constants, op: nn.QuantizedConv2dOp) -> Valu
     if result.storage == i32:
         return [b.from_codes(sums, result), b.compare(sums, sums, "eq")]
     factor = convolution_rescaling(x, w, result)
+    for element in (w, _element(op.bias)):
+        constants.relate(element.scales, factor.multipliers)
     return _clamped(b, _rescaled(b, constants, sums, factor, result.zero_point), result)
 
 
@@ -158,8 +185,8 @@ def _dequantize(b: Builder, constants: _Constants, op: nn.DequantizeOp) -> Value
 
 
 def _scales(b: Builder, constants: _Constants, op: nn.ScalesOp) -> Values:
-    scales = _element(op.x).scales.reshape(shape_of(op.y))
-    return [b.broadcast(constants.value(b, scales), shape_of(op.y))]
+    scales = constants.scales(b, _element(op.x).scales)
+    return [b.broadcast(scales, shape_of(op.y))]
 
 
 LOWERINGS: Mapping[type[Operation], Callable[[Builder, _Constants, Any], Values]] = {
