@@ -377,6 +377,9 @@ class KernelBuilder:
 
     def bit_and(self, a: Value, b: Value) -> Value:
         """Bitwise and."""
+        x = _unclamped(a, b)
+        if x is not None:
+            return self.compare(self.saturate(x), x, "eq")
         return self._like(arith.AndIOp, a, b)
 
     def bit_or(self, a: Value, b: Value) -> Value:
@@ -561,6 +564,17 @@ def _clamped(value: Value, low: Value) -> Value | None:
         return None
     limits = KernelBuilder.known(low), KernelBuilder.known(owner.rhs)
     return owner.lhs if limits == (-128, 127) else None
+
+
+def _unclamped(low: Value, high: Value) -> Value | None:
+    """x, where both together say that the scalar x needs no clamping to i8."""
+    lower, upper = low.owner, high.owner
+    if not isinstance(lower, CompareOp) or not isinstance(upper, CompareOp):
+        return None
+    bounds = KernelBuilder.known(lower.rhs), KernelBuilder.known(upper.rhs)
+    predicates = lower.predicate.data, upper.predicate.data
+    same = lower.lhs is upper.lhs and lower.lhs.type == i32
+    return lower.lhs if same and (bounds, predicates) == ((-128, 127), ("sge", "sle")) else None
 
 
 def _is_float(value: Value) -> bool:

@@ -166,21 +166,10 @@ def spec_of(
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, plan.workspace, view, plan.biased)
-        put = put_at(k, refs, shape, flat=views is not None)
-        kernel(k, refs, shape, plan, contraction.target, put).run()
+        kernel(k, refs, shape, plan, contraction.target, views is not None).run()
         return k.finish()
 
     return contraction.spec(plan.workspace, flops, build)
-
-
-def put_at(k: KernelBuilder, refs: References, shape: ConvolutionShape, flat: bool) -> Put:
-    """Stores at a flat position: as it is where every view is collapsed, else taken apart."""
-
-    def put(position: Index, channel: Index, lanes: int, value: Value) -> None:
-        place = [0, 0, position] if flat else _unflatten(k, position, shape.out_size)
-        refs.pointwise.emit(k, [*place, channel], lanes, value)
-
-    return put
 
 
 def _unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list[Index]:
@@ -198,7 +187,18 @@ class Kernel:
     shape: ConvolutionShape
     plan: Plan
     target: Target
-    put: Put
+    flat: bool
+    """Whether every view is collapsed, so that flat positions address them."""
+
+    def indices(self, position: Index) -> list[Index]:
+        """The indices of a flat position, but for the channel."""
+        if self.flat:
+            return [0, 0, position]
+        return _unflatten(self.k, position, self.shape.out_size)
+
+    def put(self, position: Index, channel: Index, lanes: int, value: Value) -> None:
+        """Stores what follows from `value` at a flat position."""
+        self.refs.pointwise.emit(self.k, [*self.indices(position), channel], lanes, value)
 
     def run(self) -> None:
         k, shape = self.k, self.shape

@@ -15,6 +15,7 @@ from niwaki.backends.kernels.gather import (
     forward_gather,
 )
 from niwaki.backends.kernels.operands import Contraction, References
+from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import (
     Accumulators,
@@ -84,8 +85,11 @@ def select(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, 0)
-        swap = _vectorize_outputs(shape, contraction.target)
-        _Kernel(k, refs, shape, contraction.target, swap).run()
+        target = contraction.target
+        swap = _vectorize_outputs(shape, target)
+        # The code of scalar tiles would be little but copies of the epilogue.
+        low = target.lanes == 1 and shape.positions < len(Group.of(contraction.op).ops)
+        _Kernel(k, refs, shape, target, swap, 1 if low else 16).run()
         return k.finish()
 
     return contraction.spec(0, flops, build)
@@ -99,6 +103,8 @@ class _Kernel:
     target: Target
     swap: bool
     """Vectors over output channels, rows of the tile over input channels."""
+    most_rows: int
+    """Of a tile."""
 
     def run(self) -> None:
         k, shape = self.k, self.shape
@@ -116,7 +122,8 @@ class _Kernel:
         k, shape = self.k, self.shape
         rows, columns = (shape.depth, shape.width) if self.swap else (shape.width, shape.depth)
         ranges = panels(columns, self.target)
-        height = tile_rows(rows, max(len(p.blocks) for p in ranges), self.target)
+        blocks = max(len(p.blocks) for p in ranges)
+        height = tile_rows(rows, blocks, self.target, self.most_rows)
 
         def tile(row: Index, count: int) -> None:
             each_panel(

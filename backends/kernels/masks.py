@@ -44,6 +44,16 @@ def store(k: KernelBuilder, mask: Value, ref: Value, indices: Sequence[Index]) -
     k.store(k.bit_or(kept, k.shift_left(bits, shift)), ref, place)
 
 
+def shift_in(k: KernelBuilder, bit: Value, ref: Value, indices: Sequence[Index]) -> None:
+    """Stores the bit of the element `indices` where those of a whole byte follow one another.
+
+    Each one pushes the others down: behind the last one all are in their places.
+    """
+    place, _ = _byte(k, indices)
+    others = k.shift_right(k.load(ref, place), k.constant(1, i8))
+    k.store(k.select(bit, k.bit_or(others, k.constant(-128, i8)), others), ref, place)
+
+
 def store_byte(
     k: KernelBuilder, bits: Sequence[Value], ref: Value, indices: Sequence[Index]
 ) -> None:

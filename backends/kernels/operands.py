@@ -99,10 +99,12 @@ class Contraction:
         workspace: int,
         view: Callable[[MemRefType], MemRefType] = _same,
         biased: bool = False,
+        ascending: bool = False,
     ) -> tuple[KernelBuilder, References]:
         """Starts the kernel; `view` gives epilogue operands and results another shape.
 
-        `biased`: sums start from the bias of the references, where there is one.
+        `biased`: sums start from the bias of the references, where there is one. `ascending`: the
+        channels of a position are emitted one by one, in order.
         """
         anchored = self.anchor_operands
         anchor = Group.of(self.op).anchor
@@ -123,6 +125,7 @@ class Contraction:
             anchor if addition is None else addition.op,
             k.args[:count],
             k.args[count : count + len(self.results)],
+            ascending,
         )
         bias = None if addition is None else k.args[group.inputs.index(addition.bias)]
         scratch = Operand(k.args[-1], 0 if integer else None) if workspace else None

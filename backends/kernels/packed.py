@@ -6,7 +6,7 @@ those of the tile's rows are neighbours, so that one pointer walks through all o
 instruction then multiplies two pairs and adds both products to a sum.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from xdsl.dialects.builtin import MemRefType, i8, i32
 
@@ -87,7 +87,7 @@ class PackedKernel(Kernel):
                     ),
                 )
             self._widen(source, starts)
-            k.each(0, shape.width, 1, lambda column: self._column(row, rows, k.iadd(column, first)))
+            self._columns(row, rows, first)
 
         each_tile(k, shape.positions, self.plan.height, tile)
 
@@ -208,8 +208,56 @@ class PackedKernel(Kernel):
 
     # --- multiplying
 
-    def _column(self, row: Index, rows: int, channel: Index) -> None:
-        """One output channel at `rows` positions."""
+    def _columns(self, row: Index, rows: int, first: Index) -> None:
+        """The output channels of a group, from `first` on, at `rows` positions."""
+        k, width, masks = self.k, self.shape.width, self.refs.pointwise.mask_refs
+
+        def column(number: Value) -> None:
+            channel = k.iadd(number, first)
+            for r, (value,) in enumerate(self._products(rows, channel)):
+                self.put(k.iadd(row, r), channel, 1, value)
+
+        def byte(start: Value) -> None:
+            channel = k.iadd(start, first)
+            words = k.loop(
+                0,
+                8,
+                1,
+                lambda number, words: self._column(row, rows, k.iadd(channel, number), words),
+                [k.constant(0, i32)] * len(masks),
+            )
+            for ref, word in zip(masks, words, strict=True):
+                for r in range(rows):
+                    bits = k.cast(k.shift_right(word, k.constant(8 * r, i32)), i8)
+                    k.store(bits, ref, [*self.indices(k.iadd(row, r)), k.idiv(channel, 8)])
+
+        if masks and width % 8 == 0:
+            k.each(0, width, 8, byte)
+        else:
+            k.each(0, width, 1, column)
+
+    def _column(
+        self, row: Index, rows: int, channel: Index, words: Sequence[Value]
+    ) -> Sequence[Value]:
+        """One output channel at `rows` positions.
+
+        The bits of each mask enter a byte of its word for each position, the others move down.
+        """
+        k = self.k
+        below = _word_constant(k, 0x7F7F7F7F)
+        words = [k.bit_and(k.shift_right(word, k.constant(1, i32)), below) for word in words]
+        for r, (value,) in enumerate(self._products(rows, channel)):
+            indices = [*self.indices(k.iadd(row, r)), channel]
+            bits = self.refs.pointwise.emit_but_masks(k, indices, value)
+            top = _word_constant(k, 0x80 << 8 * r)
+            words = [
+                k.select(bit, k.bit_or(word, top), word)
+                for bit, word in zip(bits, words, strict=True)
+            ]
+        return words
+
+    def _products(self, rows: int, channel: Index) -> Accumulators:
+        """Of one output channel at `rows` positions."""
         k, length = self.k, self.shape.length
         filter_ = k.imul(channel, length)
 
@@ -226,8 +274,7 @@ class PackedKernel(Kernel):
             tile = accumulate(k, 0, length // 4, tile, step)
         if length % 4:
             tile = self._add(tile, length // 4, self._last_filter_pairs(filter_))
-        for r, (value,) in enumerate(tile):
-            self.put(k.iadd(row, r), channel, 1, value)
+        return tile
 
     def _filter_pairs(self, filter_: Index, i: Index) -> list[Value]:
         k, zero = self.k, self.k.constant(0, i32)

@@ -51,7 +51,7 @@ def select(
     flops = 2 * outputs[0] * outputs[1] * outputs[2] * w[0] * w[1] * w[2]
 
     def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, workspace, biased=forward)
+        k, refs = contraction.begin(name, workspace, biased=forward, ascending=True)
         for phase in phases:
             band, filter_ = phase.band, phase.filter
             _Kernel(k, refs, phase.rows, phase.columns, band, filter_, source, w).run()
@@ -255,19 +255,19 @@ class _Kernel:
     # --- inputs
 
     def _gather(self, image: Index, first: Index, count: Index, channel: Index) -> None:
-        """`count` rows of inputs from row `first` on, which may be padding."""
+        """`count` rows of inputs from row `first` on, which may be padding.
+
+        All kernels ask, so that strips of rows with and without padding are one function in C.
+        """
         k = self.k
         height, width, channels = self.source[1:]
 
         def row(r: Value) -> None:
-            y = k.iadd(first, r)
+            y = k.add(k.index(first), r)
             goal = k.imul(r, self.band.row_words)
             source = k.iadd(
                 k.affine([(image, height * width * channels), (y, width * channels)]), channel
             )
-            if self.rows.inside:
-                self._copy_row(source, goal)
-                return
             inside = k.bit_and(k.icompare(y, 0, "sge"), k.icompare(y, height, "slt"))
             k.choose(inside, lambda: self._copy_row(source, goal), lambda: self._clear_row(goal))
 

@@ -69,11 +69,14 @@ class Pointwise:
         anchor: Operation | None,
         operand_refs: Sequence[Value],
         result_refs: Sequence[Value],
+        ascending: bool = False,
     ) -> None:
+        """`ascending`: at each place all of the last dimension is emitted, in order, one by one."""
         self._group = op if isinstance(op, Group) else Group.of(op)
         self._anchored: tuple[SSAValue, ...] = () if anchor is None else tuple(anchor.results)
         self._refs = dict(zip(self._group.inputs, operand_refs, strict=True))
         self._stores = list(zip(self._group.outputs, result_refs, strict=True))
+        self._ascending = ascending
 
     def emit(
         self, k: KernelBuilder, indices: Sequence[Index], lanes: int, *anchor_values: Value
@@ -85,8 +88,27 @@ class Pointwise:
         """
         results = [v for v, _ in self._stores]
         values = self.values(k, results, indices, lanes, *anchor_values)
+        for (result, ref), value in zip(self._stores, values, strict=True):
+            if self._ascending and value.type == i1 and type_of(result).get_shape()[-1] % 8 == 0:
+                masks.shift_in(k, value, ref, indices)
+            else:
+                store(k, value, ref, indices)
+
+    @property
+    def mask_refs(self) -> list[Value]:
+        """Of the results that are masks."""
+        return [ref for result, ref in self._stores if type_of(result).element_type == i1]
+
+    def emit_but_masks(
+        self, k: KernelBuilder, indices: Sequence[Index], *anchor_values: Value
+    ) -> list[Value]:
+        """Like `emit` for one element, but the bits for `mask_refs` are left to the caller."""
+        results = [v for v, _ in self._stores]
+        values = self.values(k, results, indices, 1, *anchor_values)
         for (_, ref), value in zip(self._stores, values, strict=True):
-            store(k, value, ref, indices)
+            if value.type != i1:
+                k.store(value, ref, indices)
+        return [value for value in values if value.type == i1]
 
     def emit_byte(self, k: KernelBuilder, indices: Sequence[Index], count: int) -> None:
         """Like `emit` for `count` <= 8 elements, one by one: for machines without vectors.
