@@ -3,10 +3,10 @@
     python -m benchmarks.int8 [--quick] [--json PATH]
 
 The published networks at 128 x 128, batch 1, under the schemes of examples/schemes. Instructions,
-not cycles. `sram.bytes` is arena, state and measured stack; `sram_with_inputs.bytes` the same with the
-inputs in the arena, where the C library places them. `bytes.different` counts what is not
-as the JIT has it: outputs, losses, and all that the steps changed. Needs the cross compiler and
-QEMU (`make demo` installs both) and the pretrained networks (see tests/quantized_networks.py).
+not cycles. `sram.bytes` is arena, state and measured stack; `sram_with_inputs.bytes` the same with
+the inputs in the arena, where the C library places them. `bytes.different` counts what is not as
+the JIT has it: outputs, losses, and all that the steps changed. Needs the cross compiler and QEMU
+(`make demo` installs both) and the pretrained networks (see tests/quantized_networks.py).
 """
 
 import sys
