@@ -28,6 +28,8 @@ class Target:
     pointer_bits: int
     packed_halves: bool = False
     """Whether the core multiplies pairs of 16-bit halves (ARM's DSP extension)."""
+    vector_dots: bool = False
+    """Whether it sums the products of two vectors of codes, and C has its vectors (Helium)."""
     alignment: int = 64
     """Bytes; every buffer of the arena starts at a multiple."""
     cc: tuple[str, ...] = ("gcc",)
@@ -38,6 +40,8 @@ class Target:
     """Command prefix that runs a Linux program of this target on another machine."""
     flash: tuple[int, int] = (0, 0)
     """Address and size (bytes) of the board's code memory."""
+    vectors: tuple[int, int] = (0, 0)
+    """Address and size (bytes) of the memory of the vector table, where that is not flash."""
     ram: tuple[int, int] = (0, 0)
     """Address and size (bytes) of the board's data memory."""
     systick_mhz: int = 0
@@ -51,6 +55,11 @@ class Target:
     def has_flash(self) -> bool:
         """Whether what never changes takes no writable memory."""
         return self.flash[1] > 0
+
+    @property
+    def speaks_c(self) -> bool:
+        """Whether C expresses its kernels well: scalars, or vectors that C compilers know."""
+        return self.lanes == 1 or self.vector_dots
 
     @property
     def writable(self) -> tuple[MemoryRegion, ...]:
@@ -153,16 +162,23 @@ _ROWS = (
         0x38000000,
         20,
     ),
-    _cortex_m(
-        "cortex-m55",
-        "thumbv8.1m.main-none-unknown-eabihf",
-        "cortex-m55",
-        # A conditional conversion to float (vcvtne) is an instruction of MVE to the assembler.
-        "-mcpu=cortex-m55 -mfloat-abi=hard -fno-if-conversion2",
-        "mps3-an547",
-        (0x0, 512 << 10),
-        0x20000000,
-        32,
+    replace(
+        _cortex_m(
+            "cortex-m55",
+            "thumbv8.1m.main-none-unknown-eabihf",
+            "cortex-m55",
+            # A conditional conversion to float (vcvtne) is an instruction of MVE to the assembler.
+            # GCC's first scheduling takes no account of there being eight vectors only.
+            "-mcpu=cortex-m55 -mfloat-abi=hard -fno-if-conversion2 -fno-schedule-insns",
+            "mps3-an547",
+            (0x01000000, 2 << 20),
+            0x20000000,
+            32,
+        ),
+        vectors=(0x0, 512 << 10),
+        lanes=4,
+        vector_registers=8,
+        vector_dots=True,
     ),
 )
 
@@ -222,5 +238,7 @@ def _host() -> Target:
 
 
 def portable_c(target: Target) -> Target:
-    """`target` as the C emitter sees it: scalar kernels, vectorised by nobody but the compiler."""
+    """`target` as the C emitter sees it: it has vectors of Helium; other kernels are scalar."""
+    if target.vector_dots:
+        return target
     return replace(target, lanes=1, vector_registers=min(target.vector_registers, 16))

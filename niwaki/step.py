@@ -166,8 +166,7 @@ class TrainingStep:
         and its losses for the example. The library starts from the parameters that the program
         was compiled with. Raises what `niwaki.backends.c.package.write_c` raises.
         """
-        scalar = self.target.lanes == 1
-        lowered = self.lowered if scalar else self._lower_portable()
+        lowered = self.lowered if self.target.speaks_c else self._lower_portable()
         return write_c(lowered, Path(directory), package, name, self._description, self.lr, vectors)
 
     def llvm_text(self) -> str:

@@ -96,10 +96,14 @@ def run_jit(kernel: FuncOp, inputs: Sequence[Array]) -> list[Array]:
     return outputs
 
 
-def c_text(kernel: FuncOp, inputs: Sequence[Array]) -> str:
-    """A program that calls the kernel once and prints every word of its results."""
+def c_text(kernel: FuncOp, inputs: Sequence[Array], vectorized: bool = False) -> str:
+    """A program that calls the kernel once and prints every word of its results.
+
+    `vectorized`: as `niwaki.backends.c.emit.emit_module` has it.
+    """
     program, entry = one_call(kernel, len(inputs))
-    lines = [emit_module([kernel], [program], {"program": entry}), '#include "platform.h"']
+    text = emit_module([kernel], [program], {"program": entry}, vectorized=vectorized)
+    lines = [text, '#include "platform.h"']
     for number, (port, array) in enumerate(zip(entry.inputs, inputs, strict=True)):
         head = f"static const {C_TYPES[port.dtype]} operand{number}[{max(array.size, 1)}]"
         lines.append(f"{head} = {{\n{initializer(array)}\n}};")
@@ -127,12 +131,14 @@ def _unsigned(dtype: str) -> str:
     return f"u{dtype}"
 
 
-def compile_at(level: str, kernel: FuncOp, inputs: Sequence[Array], folder: Path) -> Path:
-    """The object that the Cortex-M7's compiler makes at an optimisation level; it must accept."""
-    target = get_target("cortex-m7")
+def compile_at(
+    level: str, kernel: FuncOp, inputs: Sequence[Array], folder: Path, core: str = "cortex-m7"
+) -> Path:
+    """The object that a core's compiler makes at an optimisation level; it must accept."""
+    target = get_target(core)
     need_tools(target)
     source, made = folder / "kernel.c", folder / "kernel.o"
-    source.write_text(c_text(kernel, inputs))
+    source.write_text(c_text(kernel, inputs, target.vector_dots))
     include = f"-I{device_file('platform.h').parent}"
     run_compiler(target.cc, [source], made, [*STRICT, level, "-c", include])
     return made
@@ -148,7 +154,7 @@ def run_c(
 ) -> tuple[list[Array], Run]:
     """The results of one call as C on `target`, and the run that printed them."""
     source = folder / "kernel.c"
-    source.write_text(c_text(kernel, inputs))
+    source.write_text(c_text(kernel, inputs, target.vector_dots))
     if target.board is None:
         program = build_linux([source], folder / "kernel", target, flags, sanitize)
         run = run_program(program, TIMEOUT)

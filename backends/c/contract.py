@@ -272,12 +272,14 @@ class Contract:
             ConstantArray(self._constant_name(n), C_TYPES[e.dtype], e.offset, _bytes(e))
             for n, e in enumerate(self.lowered.constants)
         ]
+        machine = get_target(self.lowered.target_name)
         kernels = emit_module(
             [op for op in ops if isinstance(op, FuncOp)],
             [op for op in ops if isinstance(op, plan.ProgramOp) and op.sym_name.data in entries],
             entries,
             arrays,
-            shared=get_target(self.lowered.target_name).board is not None,
+            shared=machine.board is not None,
+            vectorized=machine.vector_dots,
         )
         contract = fill(
             "contract.c",

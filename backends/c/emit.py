@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.c import vectors
 from niwaki.backends.c.aliasing import aliased_arguments
 from niwaki.backends.c.emit_kernel import KernelEmitter
 from niwaki.backends.c.emit_program import ConstantArray, ProgramEmitter
@@ -96,13 +97,6 @@ static inline void niwaki_store_word(void *bytes, uint32_t word)
         __asm__(text : "=r"(result) : "r"(y), "r"(x));                                          \\
         return result;                                                                          \\
     }
-#define NIWAKI_PACKED_ALONE(name, text)                                                         \\
-    static inline uint32_t name(uint32_t x)                                                     \\
-    {                                                                                           \\
-        uint32_t result;                                                                        \\
-        __asm__(text : "=r"(result) : "r"(x));                                                  \\
-        return result;                                                                          \\
-    }
 #define NIWAKI_PACKED_SUM(name, text)                                                           \\
     static inline uint32_t name(uint32_t x, uint32_t y, uint32_t sum)                           \\
     {                                                                                           \\
@@ -112,8 +106,6 @@ static inline void niwaki_store_word(void *bytes, uint32_t word)
     }
 NIWAKI_PACKED(NIWAKI_EXTEND_EVEN, "sxtab16 %0, %1, %2")
 NIWAKI_PACKED(NIWAKI_EXTEND_ODD, "sxtab16 %0, %1, %2, ror #8")
-NIWAKI_PACKED_ALONE(NIWAKI_EXTEND_EVEN0, "sxtb16 %0, %1")
-NIWAKI_PACKED_ALONE(NIWAKI_EXTEND_ODD0, "sxtb16 %0, %1, ror #8")
 NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_BOTH, "smlad %0, %1, %2, %3")
 NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_LOW_LOW, "smlabb %0, %1, %2, %3")
 NIWAKI_PACKED_SUM(NIWAKI_MULTIPLY_LOW_HIGH, "smlabt %0, %1, %2, %3")
@@ -224,8 +216,6 @@ static inline uint32_t niwaki_extend(uint32_t x, uint32_t y, int shift)
 
 #define NIWAKI_EXTEND_EVEN(x, y) niwaki_extend((x), (y), 0)
 #define NIWAKI_EXTEND_ODD(x, y) niwaki_extend((x), (y), 8)
-#define NIWAKI_EXTEND_EVEN0(x) niwaki_extend((x), 0u, 0)
-#define NIWAKI_EXTEND_ODD0(x) niwaki_extend((x), 0u, 8)
 #define NIWAKI_PACK(low, high) (((low) & 0xffffu) | ((high) << 16))
 #define NIWAKI_MULTIPLY_LOW_LOW(x, y, sum) ((sum) + niwaki_half((x), 0) * niwaki_half((y), 0))
 #define NIWAKI_MULTIPLY_LOW_HIGH(x, y, sum) ((sum) + niwaki_half((x), 0) * niwaki_half((y), 16))
@@ -282,6 +272,27 @@ static inline uint32_t niwaki_multiply_upper(uint32_t x, uint32_t y, uint32_t su
 #endif
 """
 
+_ROW_DOTS = """\
+/* Dot products of bytes, and of halves. */
+static inline uint32_t niwaki_row_dot(const uint8_t *x, const uint8_t *w, int32_t length)
+{
+    int32_t sum = 0;
+    for (int32_t i = 0; i < length; ++i) {
+        sum += (int8_t)x[i] * (int8_t)w[i];
+    }
+    return (uint32_t)sum;
+}
+
+static inline uint32_t niwaki_half_row_dot(const uint16_t *x, const uint16_t *w, int32_t length)
+{
+    int32_t sum = 0;
+    for (int32_t i = 0; i < length; ++i) {
+        sum += (int16_t)x[i] * (int16_t)w[i];
+    }
+    return (uint32_t)sum;
+}
+"""
+
 
 def emit_module(
     kernels: Iterable[FuncOp],
@@ -289,17 +300,19 @@ def emit_module(
     entries: Mapping[str, EntryPoint],
     constants: Sequence[ConstantArray] = (),
     shared: bool = False,
+    vectorized: bool = False,
 ) -> str:
     """C text: a static function `kernel_<name>` for each kernel, `run_<name>` for each program.
 
     `run_<name>` takes arena, state, inputs, outputs as in `entries[name]`; `constants` is in order
     of offset. `shared`: kernels that differ only in numbers become one function, with these as
-    arguments. Raises DoesNotFitError if a buffer is too large for 32-bit indices.
+    arguments. `vectorized`: vectors of kernels are those of Helium. Raises DoesNotFitError if a
+    buffer is too large for 32-bit indices.
     """
-    texts = [KernelEmitter(kernel).text() for kernel in kernels]
+    texts = [KernelEmitter(kernel, vectorized).text() for kernel in kernels]
     functions, calls = kernel_functions(texts, aliased_arguments(programs), shared)
     runs = (
         ProgramEmitter(program, entries[program.sym_name.data], constants, calls).text()
         for program in programs
     )
-    return "\n".join([PRELUDE, *functions, *runs])
+    return "\n".join([PRELUDE, vectors.PRELUDE if vectorized else _ROW_DOTS, *functions, *runs])

@@ -20,6 +20,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 
+from niwaki.backends.c import vectors
 from niwaki.backends.c.kernel_text import KernelText, number
 from niwaki.backends.c.literals import float_literal, unsigned_literal
 from niwaki.backends.kernels.spec import buffer_bytes, strides_of
@@ -62,7 +63,7 @@ _COMPARISONS = {
     "oeq": "==", "ogt": ">", "oge": ">=", "olt": "<", "ole": "<=",
     "eq": "==", "ne": "!=", "slt": "<", "sle": "<=", "sgt": ">", "sge": ">=", "ult": "<",
 }  # fmt: skip
-_STORES = memref.StoreOp | vector.StoreOp | kernel.StoreWordOp
+_STORES = memref.StoreOp | vector.StoreOp | kernel.StoreWordOp | kernel.StoreApartOp
 _EFFECTS = _STORES | scf.ForOp | scf.IfOp | scf.YieldOp | func.ReturnOp
 _MOST_BYTES = (1 << 31) - 1
 _LONG_DOTS = 4
@@ -89,8 +90,11 @@ def _lanes(kind: Attribute) -> int:
 class KernelEmitter:
     """One kernel function."""
 
-    def __init__(self, function: func.FuncOp) -> None:
+    def __init__(self, function: func.FuncOp, vectorized: bool = False) -> None:
         block = function.body.block
+        self._vectorized = vectorized
+        """Whether vectors are registers of Helium; otherwise they are spelled out."""
+        self._registers: dict[SSAValue, tuple[str, ...]] = {}
         self._function = function
         self._lines: list[str] = []
         self._depth = 1
@@ -156,6 +160,8 @@ class KernelEmitter:
 
     def _op(self, op: Operation) -> None:
         kind = type(op)
+        if self._vectorized and self._in_registers(op):
+            return
         if kind in _OPERATORS:
             self._binary(op, _OPERATORS[kind])
         elif kind in _CALLS:
@@ -164,6 +170,42 @@ class KernelEmitter:
             _HANDLERS[kind](self, op)
         else:
             raise NotImplementedError(f"'{op.name}' is not part of the kernel level")
+
+    # --- registers of vectors
+
+    def _in_registers(self, op: Operation) -> bool:
+        """Emits an operation on whole registers, if it is one."""
+        if vectors.joins_sum(op):
+            return True
+        texts = vectors.expressions(op, self._registers_of, lambda v: self._texts[v][0])
+        if texts is None:
+            return False
+        self._define_registers(op.results[0], texts)
+        return True
+
+    def _registers_of(self, value: SSAValue) -> tuple[str, ...]:
+        """The registers of a vector, put together where its lanes are spelled out."""
+        if value in self._registers:
+            return self._registers[value]
+        lanes, element = self._texts[value], element_of(value.type)
+        starts = range(0, len(lanes), vectors.LANES)
+        return tuple(vectors.of_lanes(element, lanes[i : i + vectors.LANES]) for i in starts)
+
+    def _define_registers(self, value: SSAValue, expressions: Sequence[str]) -> None:
+        ctype = vectors.c_type(element_of(value.type))
+        name = self._fresh("q")
+        names = _lane_names(name, len(expressions))
+        for register, expression in zip(names, expressions, strict=True):
+            self._line(f"const {ctype} {register} = {expression};")
+        self._name_registers(value, names)
+
+    def _name_registers(self, value: SSAValue, names: tuple[str, ...]) -> None:
+        element = element_of(value.type)
+        self._registers[value] = names
+        self._texts[value] = tuple(t for n in names for t in vectors.lanes_of(element, n))
+
+    def _holds_registers(self, value: SSAValue) -> int:
+        return vectors.registers(value.type) if self._vectorized else 0
 
     def _elementwise(self, op: Operation, template: str) -> None:
         """Defines the result by a format of one lane's operands."""
@@ -284,6 +326,13 @@ class KernelEmitter:
 
     def _reduction(self, op: Operation) -> None:
         assert isinstance(op, vector.ReductionOp)
+        element = element_of(op.vector.type)
+        if self._holds_registers(op.vector) and isinstance(element, IntegerType):
+            total, *others = self._registers_of(op.vector)
+            for other in others:
+                total = f"vaddq_s32({total}, {other})"
+            self._define(op.dest, [f"(uint32_t)vaddvq_s32({total})"])
+            return
         texts = list(self._texts[op.vector])
         combine = "{} + {}" if op.kind.data.value == "add" else "fmaxf({}, {})"
         while len(texts) > 1:
@@ -296,6 +345,8 @@ class KernelEmitter:
     def _bitcast(self, op: Operation) -> None:
         """Of one size: float and uint32_t. Else between bytes and their bits, the lowest first."""
         source, result = op.operands[0], op.results[0]
+        if self._vectorized and self._bits_of_registers(source, result):
+            return
         texts = self._texts[source]
         if _lanes(source.type) == _lanes(result.type):
             to_float = isinstance(element_of(result.type), Float32Type)
@@ -306,6 +357,19 @@ class KernelEmitter:
             self._define(result, [f"(uint8_t)({b})" for b in bits])
         else:
             self._define(result, [f"({t} >> {k}) & 1" for t in texts for k in range(8)])
+
+    def _bits_of_registers(self, source: SSAValue, result: SSAValue) -> bool:
+        """Between bytes and predicates, eight bits at a time."""
+        if _lanes(source.type) == 8 * _lanes(result.type):
+            masks = self._registers_of(source)
+            pairs = [masks[i : i + 2] for i in range(0, len(masks), 2)]
+            self._define(result, [vectors.byte_of(pair) for pair in pairs])
+            return True
+        if 8 * _lanes(source.type) == _lanes(result.type):
+            masks = [m for byte in self._texts[source] for m in vectors.masks_of(byte)]
+            self._define_registers(result, masks)
+            return True
+        return False
 
     # --- memory
 
@@ -342,13 +406,48 @@ class KernelEmitter:
     def _load(self, op: Operation) -> None:
         ref, *indices = op.operands
         result = op.results[0]
+        registers, element = self._holds_registers(result), element_of(result.type)
+        if registers:
+            starts = [vectors.LANES * n for n in range(registers)]
+            places = [self._address(ref, indices, start) for start in starts]
+            self._define_registers(result, [vectors.load(element, place) for place in places])
+            return
         lanes = range(_lanes(result.type))
         self._define(result, [self._address(ref, indices, lane) for lane in lanes])
 
     def _store(self, op: Operation) -> None:
         value, ref, *indices = op.operands
+        if self._holds_registers(value):
+            for position, register in enumerate(self._registers_of(value)):
+                place = self._address(ref, indices, vectors.LANES * position)
+                self._line(vectors.store(element_of(value.type), place, register))
+            return
         for lane, text in enumerate(self._texts[value]):
             self._line(f"{self._address(ref, indices, lane)} = {text};")
+
+    def _load_apart(self, op: Operation) -> None:
+        assert isinstance(op, kernel.LoadApartOp)
+        stride, element = get_int(op.properties, "stride"), element_of(op.result.type)
+        registers = self._holds_registers(op.result)
+        step = vectors.LANES if registers else 1
+        starts = range(0, _lanes(op.result.type), step)
+        places = [self._address(op.ref, [op.index], stride * start) for start in starts]
+        if registers:
+            texts = [vectors.load_apart(element, place, stride) for place in places]
+            self._define_registers(op.result, texts)
+        else:
+            self._define(op.result, places)
+
+    def _store_apart(self, op: Operation) -> None:
+        assert isinstance(op, kernel.StoreApartOp)
+        stride, element = get_int(op.properties, "stride"), element_of(op.value.type)
+        if not self._holds_registers(op.value):
+            for lane, text in enumerate(self._texts[op.value]):
+                self._line(f"{self._address(op.ref, [op.index], stride * lane)} = {text};")
+            return
+        for position, register in enumerate(self._registers_of(op.value)):
+            place = self._address(op.ref, [op.index], stride * vectors.LANES * position)
+            self._line(vectors.store_apart(element, place, register, stride))
 
     def _load_word(self, op: Operation) -> None:
         assert isinstance(op, kernel.LoadWordOp)
@@ -371,6 +470,30 @@ class KernelEmitter:
         for total, text in zip(op.totals, names, strict=True):
             self._texts[total] = (text,)
 
+    def _row_dots(self, op: Operation) -> None:
+        assert isinstance(op, kernel.RowDotsOp)
+        assert isinstance(op.x.type, MemRefType)
+        names = ("length", "x_stride", "w_stride")
+        length, x_stride, w_stride = (get_int(op.properties, name) for name in names)
+        kind = "half_" if op.x.type.element_type == i16 else ""
+        lanes = range(0, _lanes(op.sums.type), vectors.LANES if self._vectorized else 1)
+        rows = [
+            (self._address(op.x, [op.x_start], x_stride * n),
+             self._address(op.w, [op.w_start], w_stride * n))
+            for n in lanes
+        ]  # fmt: skip
+        if not self._vectorized:
+            self._define(op.sums, [f"niwaki_{kind}row_dot(&{x}, &{w}, {length})" for x, w in rows])
+        elif x_stride == 0:
+            name = f"niwaki_{kind}row_dots"
+            texts = [f"{name}(&{x}, &{w}, {w_stride}, {length})" for x, w in rows]
+            self._define_registers(op.sums, texts)
+        else:
+            texts = [
+                f"niwaki_paired_dots(&{x}, {x_stride}, &{w}, {w_stride}, {length})" for x, w in rows
+            ]
+            self._define_registers(op.sums, texts)
+
     def _saturate(self, op: Operation) -> None:
         assert isinstance(op, kernel.SaturateOp)
         shift = get_int(op.properties, "shift")
@@ -385,10 +508,7 @@ class KernelEmitter:
     def _extend_pair(self, op: Operation) -> None:
         assert isinstance(op, kernel.ExtendPairOp)
         name = "NIWAKI_EXTEND_ODD" if op.odd.value.data else "NIWAKI_EXTEND_EVEN"
-        if _known(op.offset) == 0:
-            self._define(op.result, [f"{name}0({self._texts[op.x][0]})"])
-        else:
-            self._elementwise(op, f"{name}({{}}, {{}})")
+        self._elementwise(op, f"{name}({{}}, {{}})")
 
     def _half_multiply(self, op: Operation) -> None:
         assert isinstance(op, kernel.HalfMultiplyOp)
@@ -402,11 +522,15 @@ class KernelEmitter:
         block = op.body.block
         induction, *carried = block.args
         for argument, first, result in zip(carried, op.iter_args, op.results, strict=True):
-            ctype = _scalar_type(element_of(argument.type))
-            names = _lane_names(self._fresh("c"), _lanes(argument.type))
-            for name, text in zip(names, self._texts[first], strict=True):
+            ctype, texts = self._parts(first)
+            names = _lane_names(self._fresh("c"), len(texts))
+            for name, text in zip(names, texts, strict=True):
                 self._line(f"{ctype} {name} = {text};")
-            self._texts[argument] = self._texts[result] = names
+            for value in (argument, result):
+                if self._holds_registers(value):
+                    self._name_registers(value, names)
+                else:
+                    self._texts[value] = names
         counter = self._fresh("i")
         self._texts[induction] = (counter,)
         start, stop, step = (self._whole(v) for v in (op.lb, op.ub, op.step))
@@ -421,14 +545,21 @@ class KernelEmitter:
         self._line("}")
         for result in op.results:
             if not any(use.operation in self._live for use in result.uses):
-                for name in self._texts[result]:
+                for name in self._parts(result)[1]:
                     self._line(f"(void){name};")
+
+    def _parts(self, value: SSAValue) -> tuple[str, tuple[str, ...]]:
+        """The C type of what a value consists of, and an expression for each part."""
+        if self._holds_registers(value):
+            return vectors.c_type(element_of(value.type)), self._registers_of(value)
+        return _scalar_type(element_of(value.type)), self._texts[value]
 
     def _assign(self, carried: Sequence[SSAValue], values: Sequence[SSAValue]) -> None:
         """Gives the carried variables their next values, all at once."""
-        names = [name for a in carried for name in self._texts[a]]
-        texts = [text for v in values for text in self._texts[v]]
-        types = [_scalar_type(element_of(a.type)) for a in carried for _ in self._texts[a]]
+        parts = [self._parts(a) for a in carried]
+        names = [name for _, own in parts for name in own]
+        texts = [text for v in values for text in self._parts(v)[1]]
+        types = [ctype for ctype, own in parts for _ in own]
         mutable = set(names)
         moved: list[str] = []
         for name, text, ctype in zip(names, texts, types, strict=True):
@@ -467,6 +598,9 @@ _HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
     arith.ShRSIOp: KernelEmitter._shift_right_signed,  # pyright: ignore[reportPrivateUsage]
     kernel.LoadWordOp: KernelEmitter._load_word,  # pyright: ignore[reportPrivateUsage]
     kernel.DotsOp: KernelEmitter._dots,  # pyright: ignore[reportPrivateUsage]
+    kernel.RowDotsOp: KernelEmitter._row_dots,  # pyright: ignore[reportPrivateUsage]
+    kernel.LoadApartOp: KernelEmitter._load_apart,  # pyright: ignore[reportPrivateUsage]
+    kernel.StoreApartOp: KernelEmitter._store_apart,  # pyright: ignore[reportPrivateUsage]
     kernel.SaturateOp: KernelEmitter._saturate,  # pyright: ignore[reportPrivateUsage]
     kernel.StoreWordOp: KernelEmitter._store_word,  # pyright: ignore[reportPrivateUsage]
     kernel.ExtendPairOp: KernelEmitter._extend_pair,  # pyright: ignore[reportPrivateUsage]

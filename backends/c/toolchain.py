@@ -160,12 +160,16 @@ def link_script(
     flash, ram, *others = _linked_memories(target)
     if ram_bytes is not None:
         ram = replace(ram, bytes=ram_bytes)
+    apart = target.vectors[1] > 0 and not target.regions
+    vectors = _LinkedMemory("VECTORS", *target.vectors) if apart else flash
+    code = dict.fromkeys((flash, vectors))
     return Template(device_file("link.ld").read_text(encoding="utf-8")).substitute(
         memories="\n".join(
-            [f"    {flash.name} (rx) : {flash.place}"]
+            [f"    {memory.name} (rx) : {memory.place}" for memory in code]
             + [f"    {memory.name} (rwx) : {memory.place}" for memory in (ram, *others)]
         ),
         region_sections="".join(map(_region_section, others)),
+        vectors=vectors.name,
         flash=flash.name,
         ram=ram.name,
         stack_length=stack_bytes,
@@ -294,7 +298,7 @@ def _section_sizes(path: Path) -> Sizes:
     text = subprocess.run(line, capture_output=True, text=True, check=True).stdout
     sections = {name: int(size) for name, size in re.findall(r"^(\.\S+)\s+(\d+)", text, re.M)}
     return Sizes(
-        text=sections.get(".text", 0) + sections.get(".ARM.exidx", 0),
+        text=sum(sections.get(name, 0) for name in (".vectors", ".text", ".ARM.exidx")),
         data=sections.get(".data", 0),
         bss=sections.get(".bss", 0),
         stack=sections.get(".stack", 0),

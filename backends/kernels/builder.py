@@ -33,11 +33,14 @@ from niwaki.ir.dialects.kernel import (
     ExtendOp,
     ExtendPairOp,
     HalfMultiplyOp,
+    LoadApartOp,
     LoadWordOp,
     MultiplyHighOp,
     PackHalvesOp,
+    RowDotsOp,
     SaturateOp,
     SelectOp,
+    StoreApartOp,
     StoreWordOp,
     element_of,
 )
@@ -473,6 +476,42 @@ class KernelBuilder:
             result_types=[i32] * 4,
         )
         return list(self._insert(op).results)
+
+    def row_dots(
+        self,
+        x: tuple[Value, Index, int],
+        w: tuple[Value, Index, int],
+        length: int,
+        lanes: int,
+    ) -> Value:
+        """Dot products of `lanes` rows of x and of w: (memref, start, elements from row to row)."""
+        (x_ref, x_start, x_stride), (w_ref, w_start, w_stride) = x, w
+        op = RowDotsOp.create(
+            operands=[x_ref, self.index(x_start), w_ref, self.index(w_start)],
+            properties={
+                "length": IntegerAttr(length, i32),
+                "x_stride": IntegerAttr(x_stride, i32),
+                "w_stride": IntegerAttr(w_stride, i32),
+            },
+            result_types=[self._vector(i32, lanes)],
+        )
+        return self._one(op)
+
+    def load_apart(self, ref: Value, index: Index, stride: int, lanes: int) -> Value:
+        """A vector of elements of a flat memref that are `stride` elements apart."""
+        assert isinstance(ref.type, MemRefType)
+        op = LoadApartOp.create(
+            operands=[ref, self.index(index)],
+            properties={"stride": IntegerAttr(stride, i32)},
+            result_types=[self._vector(ref.type.element_type, lanes)],
+        )
+        return self._one(op)
+
+    def store_apart(self, value: Value, ref: Value, index: Index, stride: int) -> None:
+        """Stores the lanes of a vector in a flat memref, `stride` elements apart."""
+        operands = [value, ref, self.index(index)]
+        properties = {"stride": IntegerAttr(stride, i32)}
+        self._insert(StoreApartOp.create(operands=operands, properties=properties))
 
     def saturate(self, x: Value) -> Value:
         """The nearest i8 of an i32, as an i32."""

@@ -14,6 +14,9 @@ from niwaki.backends.kernels import (
     packed,
     packed_depthwise,
     packed_gradient,
+    row_dots,
+    row_dots_depthwise,
+    row_dots_gradient,
 )
 from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
@@ -44,7 +47,9 @@ def select_contraction(
     contraction = Contraction(op, tuple(operands), tuple(results), target)
     if isinstance(anchor, nn.MatmulOp):
         return _matmul(anchor, contraction)
-    spec = _select_packed(anchor, contraction) if target.packed_halves else None
+    spec = _select_vectors(anchor, contraction) if target.vector_dots else None
+    if spec is None and target.packed_halves:
+        spec = _select_packed(anchor, contraction)
     if spec is not None:
         return spec
     if isinstance(anchor, FilterCotangent):
@@ -56,6 +61,23 @@ def select_contraction(
     if _is_depthwise(anchor):
         return depthwise.select_gather(anchor, contraction)
     return convolution.select(anchor, contraction)
+
+
+def _select_vectors(anchor: Operation | None, contraction: Contraction) -> KernelSpec | None:
+    """The kernel of dot products of vectors of codes; None where none fits."""
+    match anchor:
+        case nn.IntegerConv2dOp() if not _is_depthwise(anchor):
+            return row_dots.select(anchor, contraction)
+        case nn.IntegerConv2dOp() if _is_depthwise(anchor):
+            return row_dots_depthwise.select(anchor, contraction)
+        case nn.IntegerConv2dDxOp() if _is_depthwise(anchor):
+            return depthwise.select_gather(anchor, contraction)
+        case nn.IntegerConv2dDxOp():
+            return row_dots_gradient.select_input_cotangent(anchor, contraction)
+        case nn.IntegerConv2dDwOp():
+            return row_dots_gradient.select_filter_cotangent(anchor, contraction)
+        case _:
+            return None
 
 
 def _select_packed(anchor: Operation | None, contraction: Contraction) -> KernelSpec | None:

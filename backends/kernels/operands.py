@@ -57,12 +57,12 @@ class References:
     bias: Value | None = None
     """What sums start from, one number per output channel: the epilogue does not add it."""
 
-    def load_bias(self, k: KernelBuilder, channel: Index) -> Value:
-        """What the sums of an output channel start from, i32."""
+    def load_bias(self, k: KernelBuilder, channel: Index, lanes: int = 1) -> Value:
+        """What the sums of `lanes` output channels start from, i32."""
         if self.bias is None:
-            return k.constant(0, i32)
+            return k.constant(0, i32, lanes)
         assert isinstance(self.bias.type, MemRefType)
-        return k.load(self.bias, [*[0] * (self.bias.type.get_num_dims() - 1), channel])
+        return k.load(self.bias, [*[0] * (self.bias.type.get_num_dims() - 1), channel], lanes)
 
 
 @dataclass(frozen=True)

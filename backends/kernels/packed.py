@@ -76,7 +76,7 @@ class PackedKernel(Kernel):
                 source = self.refs.anchor[0].ref
                 starts = [k.imul(k.iadd(row, r), shape.length) for r in range(rows)]
             else:
-                source = self._codes()
+                source = self.codes()
                 starts = [self._row_of_codes(r) for r in range(rows)]
                 k.each(
                     0,
@@ -93,7 +93,7 @@ class PackedKernel(Kernel):
 
     # --- gathering
 
-    def _codes(self) -> Value:
+    def codes(self) -> Value:
         """The scratch as bytes: what C compilers let any other type alias."""
         assert self.refs.scratch is not None
         return self.k.view(self.refs.scratch.ref, MemRefType(i8, [4 * self.plan.gathered]))
@@ -106,7 +106,7 @@ class PackedKernel(Kernel):
     def _pad_rows(self) -> None:
         """The last group of four: what the row does not fill becomes zeros."""
         k, last = self.k, 4 * (_fours(self.shape) - 1)
-        codes, zero = self._codes(), self._zero_codes()
+        codes, zero = self.codes(), self.zero_codes()
         for row in range(self.plan.height):
             k.store_word(zero, codes, k.iadd(self._row_of_codes(row), last))
 
@@ -155,7 +155,7 @@ class PackedKernel(Kernel):
         self._clear(target, self.shape.depth)
 
     def _copy(self, source: Index, target: Index, count: int) -> None:
-        k, x, codes = self.k, self.refs.anchor[0].ref, self._codes()
+        k, x, codes = self.k, self.refs.anchor[0].ref, self.codes()
 
         def block(start: Index, lanes: int) -> None:
             if lanes == 4:
@@ -169,8 +169,8 @@ class PackedKernel(Kernel):
         _each_word(k, count, block)
 
     def _clear(self, target: Index, count: int) -> None:
-        k, codes = self.k, self._codes()
-        word, byte = self._zero_codes(), k.constant(self._zero_point, i8)
+        k, codes = self.k, self.codes()
+        word, byte = self.zero_codes(), k.constant(self._zero_point, i8)
 
         def block(start: Index, lanes: int) -> None:
             if lanes == 4:
@@ -187,7 +187,7 @@ class PackedKernel(Kernel):
         assert zero_point is not None
         return zero_point
 
-    def _zero_codes(self) -> Value:
+    def zero_codes(self) -> Value:
         """Four codes of the number zero."""
         return _word_constant(self.k, (self._zero_point & 0xFF) * 0x01010101)
 

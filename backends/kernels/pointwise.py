@@ -78,6 +78,12 @@ class Pointwise:
         self._stores = list(zip(self._group.outputs, result_refs, strict=True))
         self._ascending = ascending
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether bits are loaded or stored."""
+        values = (*self._group.inputs, *self._group.outputs)
+        return any(type_of(v).element_type == i1 for v in values)
+
     def emit(
         self, k: KernelBuilder, indices: Sequence[Index], lanes: int, *anchor_values: Value
     ) -> None:

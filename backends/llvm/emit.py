@@ -447,6 +447,78 @@ class _FunctionEmitter:
         ]
         self._start(done)
 
+    def _row_dots(self, op: Operation) -> None:
+        """A loop over the elements; lanes take theirs one by one."""
+        assert isinstance(op, kernel.RowDotsOp)
+        assert isinstance(op.x.type, MemRefType)
+        assert isinstance(op.sums.type, VectorType)
+        index, kind = self.module.type(IndexType()), self.module.type(op.sums.type)
+        head, body, done = (self._fresh(p) for p in ("head", "body", "done"))
+        number, following, condition = self._fresh("%i"), self._fresh("%i"), self._fresh("%c")
+        names = ("length", "x_stride", "w_stride")
+        length, x_stride, w_stride = (get_int(op.properties, name) for name in names)
+        x_row, w_row = self._address(op.x, [op.x_start]), self._address(op.w, [op.w_start])
+        before, total, sums = self._label, self._fresh("%m"), self.define(op.sums)
+        self._line(f"br label %{head}")
+        self._start(head)
+        self._line(f"{number} = phi {index} [ 0, %{before} ], [ {following}, %{body} ]")
+        start = "zeroinitializer"
+        self._line(f"{sums} = phi {kind} [ {start}, %{before} ], [ {total}, %{body} ]")
+        self._line(f"{condition} = icmp slt {index} {number}, {length}")
+        self._line(f"br i1 {condition}, label %{body}, label %{done}")
+        self._start(body)
+        element = self.module.type(op.x.type.element_type)
+        size = _bytes(op.x.type.element_type)
+        products = "poison"
+        for lane in range(op.sums.type.get_shape()[0]):
+            x = self._widened(element, x_row, number, size, lane * x_stride * size)
+            w = self._widened(element, w_row, number, size, lane * w_stride * size)
+            product, collected = self._fresh("%m"), self._fresh("%m")
+            self._line(f"{product} = mul i32 {x}, {w}")
+            text = f"insertelement {kind} {products}, i32 {product}, i32 {lane}"
+            self._line(f"{collected} = {text}")
+            products = collected
+        self._line(f"{total} = add {kind} {sums}, {products}")
+        self._line(f"{following} = add nsw {index} {number}, 1")
+        self._line(f"br label %{head}")
+        self._start(done)
+
+    def _load_apart(self, op: Operation) -> None:
+        assert isinstance(op, kernel.LoadApartOp)
+        assert isinstance(op.ref.type, MemRefType)
+        assert isinstance(op.result.type, VectorType)
+        element, align = op.ref.type.element_type, _bytes(op.ref.type.element_type)
+        kind, first = self.module.type(element), self._address(op.ref, [op.index])
+        stride, collected = get_int(op.properties, "stride"), "poison"
+        whole, last = self.module.type(op.result.type), op.result.type.get_shape()[0] - 1
+        for lane in range(last + 1):
+            value, place = self._fresh("%e"), self._fresh("%p")
+            self._line(f"{place} = getelementptr {kind}, ptr {first}, i32 {lane * stride}")
+            self._line(f"{value} = load {kind}, ptr {place}, align {align}")
+            name = self.define(op.result) if lane == last else self._fresh("%e")
+            text = f"insertelement {whole} {collected}, {kind} {value}, i32 {lane}"
+            self._line(f"{name} = {text}")
+            collected = name
+
+    def _store_apart(self, op: Operation) -> None:
+        assert isinstance(op, kernel.StoreApartOp)
+        assert isinstance(op.ref.type, MemRefType)
+        assert isinstance(op.value.type, VectorType)
+        element, align = op.ref.type.element_type, _bytes(op.ref.type.element_type)
+        kind, first = self.module.type(element), self._address(op.ref, [op.index])
+        stride = get_int(op.properties, "stride")
+        for lane in range(op.value.type.get_shape()[0]):
+            value, place = self._fresh("%e"), self._fresh("%p")
+            self._line(f"{value} = extractelement {self._typed(op.value)}, i32 {lane}")
+            self._line(f"{place} = getelementptr {kind}, ptr {first}, i32 {lane * stride}")
+            self._line(f"store {kind} {value}, ptr {place}, align {align}")
+
+    def _widened(self, kind: str, start: str, number: str, scale: int, offset: int) -> str:
+        """What `_load_at` gives, signed, as an i32."""
+        value, wide = self._load_at(kind, start, number, scale, offset), self._fresh("%d")
+        self._line(f"{wide} = sext {kind} {value} to i32")
+        return wide
+
     def _load_at(self, kind: str, start: str, number: str, scale: int, offset: int = 0) -> str:
         """What is `offset` bytes behind element `number`, of `scale` bytes, at any alignment."""
         index = self.module.type(IndexType())
@@ -612,6 +684,9 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     kernel.DualMultiplyOp: _FunctionEmitter._dual_multiply,  # pyright: ignore[reportPrivateUsage]
     kernel.HalfMultiplyOp: _FunctionEmitter._half_multiply,  # pyright: ignore[reportPrivateUsage]
     kernel.DotsOp: _FunctionEmitter._dots,  # pyright: ignore[reportPrivateUsage]
+    kernel.RowDotsOp: _FunctionEmitter._row_dots,  # pyright: ignore[reportPrivateUsage]
+    kernel.LoadApartOp: _FunctionEmitter._load_apart,  # pyright: ignore[reportPrivateUsage]
+    kernel.StoreApartOp: _FunctionEmitter._store_apart,  # pyright: ignore[reportPrivateUsage]
     kernel.SaturateOp: _FunctionEmitter._saturate,  # pyright: ignore[reportPrivateUsage]
     kernel.PackHalvesOp: _FunctionEmitter._pack_halves,  # pyright: ignore[reportPrivateUsage]
     kernel.MultiplyHighOp: _FunctionEmitter._multiply_high,  # pyright: ignore[reportPrivateUsage]

@@ -33,7 +33,7 @@ from xdsl.irdl import (
 )
 from xdsl.traits import MemoryReadEffect, MemoryWriteEffect, Pure
 
-from niwaki.ir.dialects.tensor_op import require
+from niwaki.ir.dialects.tensor_op import get_int, require
 
 PREDICATES: Mapping[str, bool] = MappingProxyType(
     {
@@ -260,6 +260,79 @@ class DotsOp(IRDLOperation):
 
 
 @irdl_op_definition
+class RowDotsOp(IRDLOperation):
+    """Dot products of rows of `x` with rows of `w`, one for each lane (VMLADAV).
+
+    The rows of lane n begin at `x_start` + n `x_stride` and `w_start` + n `w_stride`; all have
+    `length` elements, bytes or halves. Where `x_stride` is not 0, these are bytes, and whole
+    registers of 16. Rows of fewer than 16 bytes that are as far apart may be read as 16.
+    """
+
+    name = "kernel.row_dots"
+    traits = traits_def(MemoryReadEffect())
+    x = operand_def(MemRefType)
+    x_start = operand_def(IndexType)
+    w = operand_def(MemRefType)
+    w_start = operand_def(IndexType)
+    sums = result_def()
+    length = prop_def(IntegerAttr)
+    x_stride = prop_def(IntegerAttr)
+    w_stride = prop_def(IntegerAttr)
+    assembly_format = (
+        "$length $x_stride $w_stride $x `[` $x_start `]` `,` $w `[` $w_start `]` attr-dict `:` "
+        "type($x) `,` type($w) `->` type($sums)"
+    )
+
+    def verify_(self) -> None:
+        _require_flat(self.x.type, i8, i16)
+        assert isinstance(self.x.type, MemRefType)
+        _require_flat(self.w.type, self.x.type.element_type)
+        vector = isinstance(self.sums.type, VectorType)
+        require(vector and element_of(self.sums.type) == i32, "the sums must be a vector of i32")
+        registers = self.x.type.element_type == i8 and get_int(self.properties, "length") % 16 == 0
+        alike = get_int(self.properties, "x_stride") == 0
+        require(alike or registers, "rows of x that differ must be whole registers of bytes")
+
+
+@irdl_op_definition
+class LoadApartOp(IRDLOperation):
+    """A vector of the elements from `index` on that are `stride` elements apart."""
+
+    name = "kernel.load_apart"
+    traits = traits_def(MemoryReadEffect())
+    ref = operand_def(MemRefType)
+    index = operand_def(IndexType)
+    result = result_def(VectorType)
+    stride = prop_def(IntegerAttr)
+    assembly_format = "$stride $ref `[` $index `]` attr-dict `:` type($ref) `->` type($result)"
+
+    def verify_(self) -> None:
+        _require_flat(self.ref.type, i8, i16)
+        assert isinstance(self.ref.type, MemRefType)
+        require(element_of(self.result.type) == self.ref.type.element_type, "elements must agree")
+
+
+@irdl_op_definition
+class StoreApartOp(IRDLOperation):
+    """Stores the lanes of `value` from `index` on, `stride` elements apart."""
+
+    name = "kernel.store_apart"
+    traits = traits_def(MemoryWriteEffect())
+    value = operand_def(VectorType)
+    ref = operand_def(MemRefType)
+    index = operand_def(IndexType)
+    stride = prop_def(IntegerAttr)
+    assembly_format = (
+        "$stride $value `,` $ref `[` $index `]` attr-dict `:` type($value) `,` type($ref)"
+    )
+
+    def verify_(self) -> None:
+        _require_flat(self.ref.type, i8, i16)
+        assert isinstance(self.ref.type, MemRefType)
+        require(element_of(self.value.type) == self.ref.type.element_type, "elements must agree")
+
+
+@irdl_op_definition
 class SaturateOp(IRDLOperation):
     """x >> `shift`, signed, as the nearest i8, which stays an i32 (SSAT)."""
 
@@ -333,6 +406,9 @@ KERNEL = Dialect(
         MultiplyHighOp,
         StoreWordOp,
         DotsOp,
+        RowDotsOp,
+        LoadApartOp,
+        StoreApartOp,
         SaturateOp,
     ],
 )
