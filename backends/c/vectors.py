@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from xdsl.dialects import arith, math, vector
-from xdsl.dialects.builtin import Float32Type, IntegerAttr, IntegerType, VectorType
+from xdsl.dialects.builtin import Float32Type, IntegerType, VectorType
 from xdsl.ir import Attribute, Operation, SSAValue
 
+from niwaki.backends.kernels.builder import KernelBuilder
 from niwaki.ir.dialects import kernel
 from niwaki.ir.dialects.kernel import element_of
 
@@ -362,7 +363,7 @@ def _spread(value: SSAValue, scalar: Callable[[SSAValue], str]) -> str | None:
 
 
 def _shift(op: Operation, element: Attribute) -> str | None:
-    amount = _known(op.operands[1])
+    amount = KernelBuilder.known(op.operands[1])
     if _bits(element) != 32 or amount is None or not 0 < amount < 32:
         return None
     if isinstance(op, arith.ShLIOp):
@@ -382,7 +383,8 @@ def _comparison(
     suffix = "f32" if isinstance(element, Float32Type) else "s32"
     if swapped:
         return f"vcmp{condition}q_{suffix}({{1}}, {{0}})"
-    spread = _spread(op.rhs, scalar)
+    # GCC 12 has an internal error on equality with a constant scalar.
+    spread = None if condition in ("eq", "ne") else _spread(op.rhs, scalar)
     if spread is None:
         return f"vcmp{condition}q_{suffix}({{0}}, {{1}})"
     return f"vcmp{condition}q_n_{suffix}({{0}}, {spread})"
@@ -420,15 +422,6 @@ def byte_of(masks: Sequence[str]) -> str:
 def masks_of(byte: str) -> list[str]:
     """The two predicates of a byte's bits."""
     return [f"niwaki_predicate({byte})", f"niwaki_predicate((uint32_t){byte} >> 4)"]
-
-
-def _known(value: SSAValue) -> int | None:
-    owner = value.owner
-    if isinstance(owner, vector.BroadcastOp):
-        owner = owner.source.owner
-    if isinstance(owner, arith.ConstantOp) and isinstance(owner.value, IntegerAttr):
-        return owner.value.value.data
-    return None
 
 
 def _bits(element: Attribute) -> int:

@@ -20,8 +20,10 @@ LANES = (16, 8, 4, 1)
 INTEGER_TARGETS = {
     **{f"{n} lanes": replace(get_target("host"), lanes=n) for n in LANES},
     "packed halves": replace(get_target("host"), lanes=1, packed_halves=True),
+    "vector dots": replace(get_target("host"), lanes=4, packed_halves=True, vector_dots=True),
 }
-"""The host with vectors of every width, and with the kernels of cores that pack halves."""
+"""The host with vectors of every width, and with the kernels of cores that pack halves or sum up
+products of vectors."""
 SIZES = (1, 7, 8, 9, 31, 32, 33)
 
 

@@ -1,4 +1,4 @@
-"""Cotangents of integer convolutions for cores with packed halves, as C."""
+"""Cotangents of integer convolutions for Cortex-M: of packed halves, and of vectors, as C."""
 
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ def _ops() -> dict[str, TensorOp]:
             zero_point=-9,
             **ONE,
         ),
+        "input 1x1, wide": nn.IntegerConv2dDxOp.make(
+            *values(((1, 3, 5, 100), i16), ((100, 1, 1, 24), i8)), input_size=[3, 5], **ONE
+        ),
         "depthwise input": nn.IntegerConv2dDxOp.make(
             *values(((1, 4, 4, 6), i16), ((6, 5, 5, 1), i8)), input_size=[7, 7], **PLANES
         ),
@@ -52,7 +55,7 @@ def _ops() -> dict[str, TensorOp]:
 class Case:
     """An operation's kernel for a Cortex-M, operands, and the sums that are right."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, core: str = "cortex-m7") -> None:
         op, rng = _ops()[name], np.random.default_rng(0)
         self.operands: list[Array] = []
         for operand in op.operands:
@@ -63,7 +66,7 @@ class Case:
             self.operands.append(codes.astype(dtype))
         (self.right,) = reference(op, self.operands)
         reads, writes = ([memref_of(type_of(v)) for v in vs] for vs in (op.operands, op.results))
-        self.kernel = select(op, reads, writes, get_target("cortex-m7")).build("kernel")
+        self.kernel = select(op, reads, writes, get_target(core)).build("kernel")
 
     def check(self, target: str, folder: Path) -> None:
         machine = get_target(target)
@@ -82,9 +85,14 @@ def test_host_under_sanitizers(name: str, tmp_path: Path) -> None:
 
 
 @cases
-@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7"])
+def test_vectors_on_host_under_sanitizers(name: str, tmp_path: Path) -> None:
+    Case(name, "cortex-m55").check("x86-64", tmp_path)
+
+
+@cases
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7", "cortex-m55"])
 def test_cores(core: str, name: str, tmp_path: Path) -> None:
-    Case(name).check(core, tmp_path)
+    Case(name, core).check(core, tmp_path)
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O1", "-Os", "-O3"])
