@@ -17,7 +17,7 @@ MAX_SHIFT = 62
 """Of `nn.rescale`: the rounded product of 31 bits by 31 bits fits 63 bits."""
 DEAD_SCALE = 1e-4
 """Of the median scale of a layer: below it a channel never had weights to speak of."""
-FEWEST_SHIFT, SHIFT_STEP = 33, 4
+FEWEST_SHIFT, SHIFT_STEP = 33, 8
 """Convolutions have few different shifts, so that they can share kernels: these many apart."""
 SUM_BITS = 20
 """Bits of the multipliers of a sum of codes: two products with 9-bit differences fit 31 bits."""

@@ -34,7 +34,7 @@ from niwaki.passes.functions import functions
 
 Values: TypeAlias = Sequence[SSAValue]
 
-_SCALE_TOLERANCE = 2.0**-18
+_SCALE_TOLERANCE = 2.0**-14
 """Relative; learning does not see it."""
 
 

@@ -12,6 +12,9 @@ from xdsl.utils.exceptions import VerifyException
 
 from niwaki.ir.dialects.quantized_type import QuantizedType
 from niwaki.ir.quantization import (
+    FEWEST_SHIFT,
+    SHIFT_STEP,
+    convolution_rescaling,
     from_codes,
     rescale,
     rescaling,
@@ -39,6 +42,19 @@ def test_the_largest_factor_keeps_all_bits(factors: list[float], bits: int) -> N
     exact = np.array(factors) * 2.0**found.shift
     assert np.all(np.abs(found.multipliers - exact) <= 0.5)
     assert found.shift == 62 or found.multipliers.max() >= 2 ** (bits - 1) - 1
+
+
+@given(st.floats(1e-4, 0.2), st.floats(0.5, 1.0))
+def test_convolutions_share_shifts(largest: float, other: float) -> None:
+    x, y = QuantizedType.of(i8, 1.0), QuantizedType.of(i8, 1.0)
+    w = QuantizedType.of(i8, [largest, largest * other], axis=0)
+
+    found = convolution_rescaling(x, w, y)
+
+    assert (found.shift - FEWEST_SHIFT) % SHIFT_STEP == 0
+    exact = w.scales.astype(np.float64) * 2.0**found.shift
+    assert np.all(np.abs(found.multipliers - exact) <= 0.5)
+    assert found.multipliers[0] >= 2 ** (30 - SHIFT_STEP)
 
 
 def test_a_factor_out_of_reach_is_refused() -> None:
