@@ -73,3 +73,21 @@ def test_results_larger_than_their_operands_stay() -> None:
     x = b.input([2, 3])
     outer = b.mul(b.weight("a", W[:, :1] + 1), b.weight("b", W[:1, :]))
     assert "nn.mul" in str(_fold(b.finish(b.add(x, outer))).module)
+
+
+def test_what_is_stored_by_channel_is_not_stored_again() -> None:
+    b = ProgramBuilder()
+    x = b.input([2, 3])
+    w = b.weight("w", W[0])
+    doubled = b.mul(w, b.number(2.0, w))
+    program = _fold(b.finish(b.add(b.mul(x, doubled), w)))
+    assert list(program.weights) == ["w"]
+    assert "nn.mul" in str(program.module)
+
+
+def test_what_is_stored_by_channel_only_to_be_changed_is_folded() -> None:
+    b = ProgramBuilder()
+    x = b.input([2, 3])
+    w = b.weight("w", W[0])
+    program = _fold(b.finish(b.add(x, b.mul(w, b.number(2.0, w)))))
+    assert "folded.0.w" in program.weights

@@ -32,6 +32,14 @@ CASES = {
     "depthwise large": ((1, 5, 5, 2), (2, 7, 7, 1), 1, 3, 2),
     "depthwise even": ((1, 5, 6, 2), (2, 4, 4, 1), 1, 1, 2),
 }
+MASKED = {
+    "1x1": ((1, 3, 5, 8), (16, 1, 1, 8), 1, 0, 1),
+    "1x1 odd": ((1, 3, 3, 8), (6, 1, 1, 8), 1, 0, 1),
+    "groups": ((1, 4, 4, 8), (16, 3, 3, 4), 1, 1, 2),
+    "depthwise": ((1, 5, 6, 16), (16, 3, 3, 1), 1, 1, 16),
+    "depthwise odd": ((1, 5, 5, 6), (6, 3, 3, 1), 1, 1, 6),
+}
+"""With a mask of what was not clamped: widths of whole bytes and others."""
 CORES = ("1x1", "stem", "depthwise")
 cases = pytest.mark.parametrize("name", CASES)
 
@@ -39,8 +47,8 @@ cases = pytest.mark.parametrize("name", CASES)
 class Case:
     """A quantised layer: its kernel for a Cortex-M, operands, and the codes that are right."""
 
-    def __init__(self, name: str) -> None:
-        x, w, stride, padding, groups = CASES[name]
+    def __init__(self, name: str, masked: bool = False) -> None:
+        x, w, stride, padding, groups = (MASKED if masked else CASES)[name]
         rng = np.random.default_rng(0)
         b = ProgramBuilder()
         kinds = ((x, i8), (w, i8), (w[:1], i32), (w[:1], i32))
@@ -54,13 +62,16 @@ class Case:
             zero_point=-5,
         )
         sums = b.add(b.one(products), values[2])
-        wide = b.rescale(sums, values[3], 40, -3)
+        wide = b.rescale(sums, values[3], 36 if masked else 40, -3)
         low, high = (b.number(limit, wide) for limit in (-128, 127))
-        program = b.finish(b.cast(b.max(b.min(wide, high), low), i8))
+        codes = b.cast(b.max(b.min(wide, high), low), i8)
+        inside = b.logical_and(b.compare(wide, low, "ge"), b.compare(wide, high, "le"))
+        program = b.finish(codes, *([inside] * masked))
         arrays: list[Array] = [rng.integers(-128, 128, shape).astype(np.int8) for shape in (x, w)]
         arrays.append(rng.integers(-(2**14), 2**14, w[0]).astype(np.int32))
         arrays.append(rng.integers(2**29, 2**31, w[0]).astype(np.int32))
-        self.right = np.asarray(run(program, "forward", arrays)[0])
+        self.right, *masks = map(np.asarray, run(program, "forward", arrays))
+        self.masks = [np.packbits(m, axis=-1, bitorder="little").view(np.int8) for m in masks]
         FusePass().apply(NiwakiContext(program.weights), program.module)
         (function,) = program.module.body.block.ops
         assert isinstance(function, FuncOp)
@@ -105,6 +116,23 @@ def test_cores(core: str, name: str, tmp_path: Path) -> None:
     (codes, *_), _ = run_c(case.kernel, case.operands, target, tmp_path)
 
     assert np.array_equal(codes.reshape(case.right.shape), case.right)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masks(name: str, tmp_path: Path) -> None:
+    """As JIT and on a core: the bytes of a mask whose bits are made one after the other."""
+    target = get_target("cortex-m7")
+    need_tools(target)
+    case = Case(name, masked=True)
+    (right,) = case.masks
+    assert 0 < np.unpackbits(right.view(np.uint8)).mean() < 0.9
+
+    results = [run_jit(case.kernel, case.operands)]
+    results.append(run_c(case.kernel, case.operands, target, tmp_path)[0])
+
+    for codes, mask, *_ in results:
+        assert np.array_equal(codes.reshape(case.right.shape), case.right)
+        assert np.array_equal(mask.view(np.int8).reshape(right.shape), right)
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O1", "-Os", "-O3"])
