@@ -52,7 +52,7 @@ def in_place_pairs(
 
 def block_lanes(group: Group, target: Target) -> int:
     """How many elements to compute at once: with masks, on vector machines, whole bytes."""
-    if target.lanes == 1 or not any(is_mask(v) for v in (*group.inputs, *group.outputs)):
+    if target.lanes == 1 or not group.has_masks:
         return target.lanes
     return max(target.lanes, 8)
 

@@ -41,6 +41,11 @@ class Group:
         return next((op for op in self.ops if not isinstance(op, POINTWISE)), None)
 
     @property
+    def has_masks(self) -> bool:
+        """Whether an input or an output consists of bits."""
+        return any(type_of(v).element_type == i1 for v in (*self.inputs, *self.outputs))
+
+    @property
     def flops(self) -> int:
         """One for each element of each elementwise operation's result."""
         plain = [op for op in self.ops if isinstance(op, nn.Elementwise)]
@@ -81,8 +86,7 @@ class Pointwise:
     @property
     def has_masks(self) -> bool:
         """Whether bits are loaded or stored."""
-        values = (*self._group.inputs, *self._group.outputs)
-        return any(type_of(v).element_type == i1 for v in values)
+        return self._group.has_masks
 
     def emit(
         self, k: KernelBuilder, indices: Sequence[Index], lanes: int, *anchor_values: Value

@@ -7,10 +7,9 @@ the epilogue happen. The zero point is taken from the bias: sum (x - z) w = sum 
 
 from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.convolution import Phase, Plan, shape_of_gathering, spec_of
-from niwaki.backends.kernels.elementwise import is_mask
 from niwaki.backends.kernels.operands import Contraction
 from niwaki.backends.kernels.packed import PackedKernel
-from niwaki.backends.kernels.pointwise import Group
+from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import each_tile
 from niwaki.ir.dialects import nn
@@ -19,16 +18,15 @@ _ROWS = 16
 """Gathered positions: they share the filter's loads."""
 
 
-def lanes_of(contraction: Contraction) -> int:
+def lanes_of(epilogue: Group | Pointwise) -> int:
     """Channels of a vector: where there are masks, whole bytes of bits."""
-    group = Group.of(contraction.op)
-    return 8 if any(map(is_mask, (*group.inputs, *group.outputs))) else 4
+    return 8 if epilogue.has_masks else 4
 
 
 def select(anchor: nn.IntegerConv2dOp, contraction: Contraction) -> KernelSpec | None:
     """The kernel of an ordinary convolution of codes; None where this form does not fit."""
     shape = shape_of_gathering(anchor)
-    if shape.groups != 1 or shape.out_channels % lanes_of(contraction):
+    if shape.groups != 1 or shape.out_channels % lanes_of(Group.of(contraction.op)):
         return None
     height = shape.positions if shape.in_place else min(shape.positions, _ROWS)
     row = -(-shape.length // 4)
@@ -64,10 +62,6 @@ class RowDotsKernel(PackedKernel):
     def _row_bytes(self) -> int:
         return -(-self.shape.length // 4) * 4
 
-    @property
-    def _lanes(self) -> int:
-        return 8 if self.refs.pointwise.has_masks else 4
-
     def _row_of_codes(self, row: Index) -> Index:
         first = 4 * self.shape.out_channels + self._row_bytes
         return self.k.iadd(self.k.imul(row, self._row_bytes), first)
@@ -92,7 +86,7 @@ class RowDotsKernel(PackedKernel):
         """All channels at positions from `first` on; row n of `x` is at `start` + n `stride`."""
         k, length, w = self.k, self.shape.length, self.refs.anchor[1].ref
         assert self.refs.scratch is not None
-        scratch, lanes = self.refs.scratch.ref, self._lanes
+        scratch, lanes = self.refs.scratch.ref, lanes_of(self.refs.pointwise)
 
         def block(channel: Value) -> None:
             filter_ = k.imul(channel, length)

@@ -15,6 +15,7 @@ from niwaki.backends.kernels import depthwise
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, forward_gather
 from niwaki.backends.kernels.operands import Contraction, References
+from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.row_dots import lanes_of
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.ir.dialects import nn
@@ -26,7 +27,8 @@ _REGISTER = 16
 
 def select(anchor: nn.IntegerConv2dOp, contraction: Contraction) -> KernelSpec:
     """The kernel of a depthwise convolution of codes."""
-    window, w, lanes = anchor.window, shape_of(anchor.w), lanes_of(contraction)
+    window, w = anchor.window, shape_of(anchor.w)
+    lanes = lanes_of(Group.of(contraction.op))
     source, goal = shape_of(anchor.x), shape_of(anchor.y)
     rows, columns = (
         forward_gather(

@@ -12,6 +12,7 @@ from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.convolution import Kernel, Plan, shape_of_gathering, spec_of
 from niwaki.backends.kernels.filter_gradient import shape_of_filter_gradient
 from niwaki.backends.kernels.operands import Contraction, References
+from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.row_dots import lanes_of
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.ir.dialects import nn
@@ -29,7 +30,7 @@ def select_input_cotangent(
 
     Rows are positions of the output's cotangent, columns those of the filter.
     """
-    shape, lanes = shape_of_gathering(anchor), lanes_of(contraction)
+    shape, lanes = shape_of_gathering(anchor), lanes_of(Group.of(contraction.op))
     words = lanes * -(-shape.in_channels // 2)
     if not shape.in_place or shape.out_channels % lanes or 4 * words > _MOST_BYTES:
         return None
@@ -43,7 +44,7 @@ def select_filter_cotangent(
 
     Rows are channels of the output's cotangent, columns those of the input; sums over positions.
     """
-    shape, lanes = shape_of_filter_gradient(anchor), lanes_of(contraction)
+    shape, lanes = shape_of_filter_gradient(anchor), lanes_of(Group.of(contraction.op))
     inputs, outputs, positions = shape.in_channels, shape.out_channels, shape.positions
     # Of a block of outputs, all inputs, and a row of zero points.
     size = 2 * (_BLOCK + inputs + 1) * -(-positions // 2) * 2
@@ -67,7 +68,7 @@ class _InputCotangent(Kernel):
         cotangent, filters = self.refs.anchor
         assert self.refs.scratch is not None
         length, columns = shape.in_channels, shape.out_channels
-        lanes = 8 if self.refs.pointwise.has_masks else 4
+        lanes = lanes_of(self.refs.pointwise)
         panel = k.view(self.refs.scratch.ref, MemRefType(i16, [2 * self.plan.gathered]))
 
         def block(column: Value) -> None:
