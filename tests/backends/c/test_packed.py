@@ -1,25 +1,13 @@
 """Integer convolutions for cores with packed halves, as C: bias, rescaling and clamping fused."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from xdsl.dialects.builtin import i8, i32
-from xdsl.dialects.func import FuncOp
 
-from niwaki.backends.kernels.select import select
-from niwaki.backends.kernels.spec import memref_of
 from niwaki.backends.targets import get_target
-from niwaki.ir.builder import ProgramBuilder
-from niwaki.ir.context import NiwakiContext
-from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import type_of
-from niwaki.ir.interpreter import run
-from niwaki.passes.fuse import FusePass
+from tests.backends.quantized_layer import QuantizedLayer
 from tests.c_programs import compile_at, need_tools, run_c, run_jit
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 CASES = {
     "1x1": ((1, 4, 5, 12), (6, 1, 1, 12), 1, 0, 1),
@@ -44,63 +32,22 @@ CORES = ("1x1", "stem", "depthwise")
 cases = pytest.mark.parametrize("name", CASES)
 
 
-class Case:
-    """A quantised layer: its kernel for a Cortex-M, operands, and the codes that are right."""
-
-    def __init__(self, name: str, masked: bool = False) -> None:
-        x, w, stride, padding, groups = (MASKED if masked else CASES)[name]
-        rng = np.random.default_rng(0)
-        b = ProgramBuilder()
-        kinds = ((x, i8), (w, i8), (w[:1], i32), (w[:1], i32))
-        values = [b.input(shape, element) for shape, element in kinds]
-        products = nn.IntegerConv2dOp.make(
-            *values[:2],
-            strides=[stride] * 2,
-            padding=[padding] * 4,
-            dilation=[1, 1],
-            groups=groups,
-            zero_point=-5,
-        )
-        sums = b.add(b.one(products), values[2])
-        wide = b.rescale(sums, values[3], 36 if masked else 40, -3)
-        low, high = (b.number(limit, wide) for limit in (-128, 127))
-        codes = b.cast(b.max(b.min(wide, high), low), i8)
-        inside = b.logical_and(b.compare(wide, low, "ge"), b.compare(wide, high, "le"))
-        program = b.finish(codes, *([inside] * masked))
-        arrays: list[Array] = [rng.integers(-128, 128, shape).astype(np.int8) for shape in (x, w)]
-        arrays.append(rng.integers(-(2**14), 2**14, w[0]).astype(np.int32))
-        arrays.append(rng.integers(2**29, 2**31, w[0]).astype(np.int32))
-        self.right, *masks = map(np.asarray, run(program, "forward", arrays))
-        self.masks = [np.packbits(m, axis=-1, bitorder="little").view(np.int8) for m in masks]
-        FusePass().apply(NiwakiContext(program.weights), program.module)
-        (function,) = program.module.body.block.ops
-        assert isinstance(function, FuncOp)
-        (op,) = (o for o in function.body.block.ops if isinstance(o, nn.FusedOp))
-        arguments = list(function.body.block.args)
-        self.operands = [arrays[arguments.index(v)] for v in op.operands]  # pyright: ignore[reportArgumentType]
-        reads, writes = ([memref_of(type_of(v)) for v in vs] for vs in (op.operands, op.results))
-        self.kernel = select(op, reads, writes, get_target("cortex-m7")).build("kernel")
-
-
 @cases
 def test_jit(name: str) -> None:
-    case = Case(name)
+    layer = QuantizedLayer(CASES[name], "cortex-m7")
 
-    (codes, *_) = run_jit(case.kernel, case.operands)
+    layer.check(run_jit(layer.kernel, layer.operands))
 
-    assert np.array_equal(codes.reshape(case.right.shape), case.right)
-    assert len(np.unique(case.right)) > 5
+    assert len(np.unique(layer.right[0])) > 5
 
 
 @cases
 def test_host_under_sanitizers(name: str, tmp_path: Path) -> None:
     target = get_target("x86-64")
     need_tools(target)
-    case = Case(name)
+    layer = QuantizedLayer(CASES[name], "cortex-m7")
 
-    (codes, *_), _ = run_c(case.kernel, case.operands, target, tmp_path, sanitize=True)
-
-    assert np.array_equal(codes.reshape(case.right.shape), case.right)
+    layer.check(run_c(layer.kernel, layer.operands, target, tmp_path, sanitize=True)[0])
 
 
 @pytest.mark.parametrize(
@@ -111,11 +58,9 @@ def test_host_under_sanitizers(name: str, tmp_path: Path) -> None:
 def test_cores(core: str, name: str, tmp_path: Path) -> None:
     target = get_target(core)
     need_tools(target)
-    case = Case(name)
+    layer = QuantizedLayer(CASES[name], "cortex-m7")
 
-    (codes, *_), _ = run_c(case.kernel, case.operands, target, tmp_path)
-
-    assert np.array_equal(codes.reshape(case.right.shape), case.right)
+    layer.check(run_c(layer.kernel, layer.operands, target, tmp_path)[0])
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -123,21 +68,16 @@ def test_masks(name: str, tmp_path: Path) -> None:
     """As JIT and on a core: the bytes of a mask whose bits are made one after the other."""
     target = get_target("cortex-m7")
     need_tools(target)
-    case = Case(name, masked=True)
-    (right,) = case.masks
-    assert 0 < np.unpackbits(right.view(np.uint8)).mean() < 0.9
+    layer = QuantizedLayer(MASKED[name], "cortex-m7", masked=True)
+    assert 0 < np.unpackbits(layer.right[1].view(np.uint8)).mean() < 0.9
 
-    results = [run_jit(case.kernel, case.operands)]
-    results.append(run_c(case.kernel, case.operands, target, tmp_path)[0])
-
-    for codes, mask, *_ in results:
-        assert np.array_equal(codes.reshape(case.right.shape), case.right)
-        assert np.array_equal(mask.view(np.int8).reshape(right.shape), right)
+    layer.check(run_jit(layer.kernel, layer.operands))
+    layer.check(run_c(layer.kernel, layer.operands, target, tmp_path)[0])
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O1", "-Os", "-O3"])
 def test_every_optimisation_level(level: str, tmp_path: Path) -> None:
     """The assembly fits the registers that compilers leave it."""
-    case = Case("1x1 deep")
+    layer = QuantizedLayer(CASES["1x1 deep"], "cortex-m7")
 
-    assert compile_at(level, case.kernel, case.operands, tmp_path).stat().st_size > 0
+    assert compile_at(level, layer.kernel, layer.operands, tmp_path).stat().st_size > 0
