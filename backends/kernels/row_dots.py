@@ -16,6 +16,8 @@ from niwaki.ir.dialects import nn
 
 _ROWS = 16
 """Gathered positions: they share the filter's loads."""
+_REGISTER = 16
+"""Codes: shorter filters are copied so far apart that each may be read as a register."""
 
 
 def lanes_of(epilogue: Group | Pointwise) -> int:
@@ -31,15 +33,22 @@ def select(anchor: nn.IntegerConv2dOp, contraction: Contraction) -> KernelSpec |
     height = shape.positions if shape.in_place else min(shape.positions, _ROWS)
     row = -(-shape.length // 4)
     words = shape.out_channels + row * (1 if shape.in_place else 1 + height)
+    if shape.length < _REGISTER:
+        words += shape.out_channels * _REGISTER // 4
     return spec_of(contraction, shape, Plan(True, height, 0, words, biased=True), RowDotsKernel)
 
 
 class RowDotsKernel(PackedKernel):
-    """The construction of one kernel. Scratch: shifted bias, a row of zero points, rows of A."""
+    """The construction of one kernel.
+
+    Scratch: the shifted bias, a row of zero points, rows of A, filters.
+    """
 
     def run(self) -> None:
         (phase,) = self.shape.phases
         self._shift_bias()
+        if self.shape.length < _REGISTER:
+            self._spread_filters()
         self.groups(phase)
 
     def phase(self, phase: Phase, group: Index) -> None:
@@ -82,19 +91,46 @@ class RowDotsKernel(PackedKernel):
 
         k.each(0, shape.out_channels, 4, block)
 
+    @property
+    def _first_filter(self) -> int:
+        """Of those in scratch."""
+        return 4 * self.plan.gathered - _REGISTER * self.shape.out_channels
+
+    def _spread_filters(self) -> None:
+        k, length, filters = self.k, self.shape.length, self.refs.anchor[1].ref
+        codes = self.codes()
+
+        def copy(channel: Value, i: Value) -> None:
+            goal = k.affine([(channel, _REGISTER), (i, 1)], self._first_filter)
+            k.store(k.load(filters, [k.iadd(k.imul(channel, length), i)]), codes, [goal])
+
+        k.each(
+            0,
+            self.shape.out_channels,
+            1,
+            lambda channel: k.each(0, length, 1, lambda i: copy(channel, i)),
+        )
+
+    def _filters(self, channel: Index) -> tuple[Value, Index, int]:
+        """Where those from `channel` on are, and how far apart."""
+        k, length = self.k, self.shape.length
+        if length < _REGISTER:
+            return self.codes(), k.affine([(channel, _REGISTER)], self._first_filter), _REGISTER
+        return self.refs.anchor[1].ref, k.imul(channel, length), length
+
     def _multiply(self, x: Value, start: Index, stride: int, first: Index, rows: int) -> None:
         """All channels at positions from `first` on; row n of `x` is at `start` + n `stride`."""
-        k, length, w = self.k, self.shape.length, self.refs.anchor[1].ref
+        k, length = self.k, self.shape.length
         assert self.refs.scratch is not None
         scratch, lanes = self.refs.scratch.ref, lanes_of(self.refs.pointwise)
 
         def block(channel: Value) -> None:
-            filter_ = k.imul(channel, length)
+            filters = self._filters(channel)
             bias = k.load(scratch, [channel], lanes)
 
             def position(row: Value) -> None:
                 place = k.iadd(k.imul(row, stride), start)
-                sums = k.row_dots((x, place, 0), (w, filter_, length), length, lanes)
+                sums = k.row_dots((x, place, 0), filters, length, lanes)
                 self.put(k.iadd(first, row), channel, lanes, k.add(sums, bias))
 
             k.each(0, rows, 1, position)
