@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
+import numpy as np
 from xdsl.dialects.builtin import i32
 
 from niwaki.frontends import idioms
@@ -311,6 +312,54 @@ def _dropout(n: NchwBuilder, a: Arguments) -> Result:
     return n.dropout(x, a.number("p")) if a.flag("train") else x
 
 
+def _embedding(n: NchwBuilder, a: Arguments) -> Result:
+    a.only("scale_grad_by_freq", False)
+    table, padding = a.tensor("weight"), a.integer("padding_idx", -1)
+    require(padding < table.shape[0], f"'padding_idx' is {padding}")
+    return idioms.embedding(n, table, a.tensor("indices"), None if padding < 0 else padding)
+
+
+def _last_dimensions(n: NchwBuilder, a: Arguments) -> tuple[Imported, list[Imported | None]]:
+    """x, and its scale and shift, with the dimensions to normalise over as one."""
+    x, sizes = a.tensor("input"), a.integers("normalized_shape")
+    require(0 < len(sizes) <= len(x.shape), f"'normalized_shape' is {sizes}")
+    require(list(x.shape[-len(sizes) :]) == sizes, f"'normalized_shape' is {sizes}")
+    values = [a.optional_tensor(name) for name in ("weight", "bias")]
+    rows = n.reshape(x, [*x.shape[: -len(sizes)], math.prod(sizes)])
+    return rows, [None if v is None else n.reshape(v, [math.prod(sizes)]) for v in values]
+
+
+def _layer_norm(n: NchwBuilder, a: Arguments) -> Result:
+    x, (scale, shift) = _last_dimensions(n, a)
+    y = n.layer_norm(x, scale, shift, a.number("eps", 1e-5))
+    return n.reshape(y, a.tensor("input").shape)
+
+
+def _native_layer_norm(n: NchwBuilder, a: Arguments) -> Result:
+    y = _layer_norm(n, a)
+    assert isinstance(y, Imported)
+    return [y]  # the mean and the deviation are for a backward pass of torch's own
+
+
+def _rms_norm(n: NchwBuilder, a: Arguments) -> Result:
+    x, (scale, _) = _last_dimensions(n, a)
+    y = n.rms_norm(x, scale, a.number("eps", float(np.finfo(np.float32).eps)))
+    return n.reshape(y, a.tensor("input").shape)
+
+
+def _attention(n: NchwBuilder, a: Arguments) -> Result:
+    return idioms.attention(
+        n,
+        a.tensor("query"),
+        a.tensor("key"),
+        a.tensor("value"),
+        a.optional_tensor("attn_mask"),
+        a.flag("is_causal"),
+        a.number("scale") if a.has("scale") else None,
+        a.number("dropout_p", 0.0),
+    )
+
+
 # --- pooling
 
 
@@ -595,7 +644,15 @@ RULES: Mapping[str, Rule] = {
     "aten.linear.default": Rule(_linear, ("nn.matmul", "nn.add")),
     "aten.addmm.default": Rule(_addmm, ("nn.matmul", "nn.add")),
     "aten.mm.default": _matmul("mat2"),
+    "aten.bmm.default": _matmul("mat2"),
     "aten.matmul.default": _matmul("other"),
+    "aten.embedding.default": Rule(_embedding, ("nn.gather", "nn.compare", "nn.select")),
+    "aten.scaled_dot_product_attention.default": Rule(
+        _attention, ("nn.matmul", "nn.mul", "nn.add", "nn.select", "nn.softmax", "nn.dropout")
+    ),
+    "aten.layer_norm.default": Rule(_layer_norm, ("nn.layer_norm",)),
+    "aten.native_layer_norm.default": Rule(_native_layer_norm, ("nn.layer_norm",)),
+    "aten.rms_norm.default": Rule(_rms_norm, ("nn.rms_norm",)),
     "aten.batch_norm.default": _batch_norm(None),
     "aten.native_batch_norm.default": _batch_norm(None),
     "aten._native_batch_norm_legit.default": _batch_norm(None),

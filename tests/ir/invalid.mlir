@@ -434,8 +434,16 @@ func.func @f(%x: tensor<2x3xf32>, %i: tensor<3xi32>) {
 // -----
 
 func.func @f(%x: tensor<2x3xf32>, %g: tensor<2xf32>) {
-  // CHECK: gamma must hold one value for each element of a row
+  // CHECK: there must be one value for each element of a row
   %y = nn.rms_norm %x, %g {epsilon = 1.0 : f32} : (tensor<2x3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %g: tensor<3xf32>, %h: tensor<2xf32>) {
+  // CHECK: there must be one value for each element of a row
+  %y = nn.layer_norm %x, %g, %h {epsilon = 1.0 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
   func.return
 }
 

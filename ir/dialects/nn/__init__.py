@@ -27,6 +27,9 @@ from niwaki.ir.dialects.nn.composite import (
     DropoutOp as DropoutOp,
 )
 from niwaki.ir.dialects.nn.composite import (
+    LayerNormOp as LayerNormOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     LogSoftmaxOp as LogSoftmaxOp,
 )
 from niwaki.ir.dialects.nn.composite import (
