@@ -21,6 +21,8 @@ class Kernel:
     kind: str
     """Its main operation, as in "conv2d"."""
     spec: KernelSpec
+    key: Hashable
+    """What it computes, at which layouts: with the target, this decides the function."""
 
 
 class KernelLibrary:
@@ -37,14 +39,15 @@ class KernelLibrary:
         key = (tuple(operands), tuple(results), _structure(op))
         if key not in self._kernels:
             spec = select(op, operands, results, self.target)
-            self._kernels[key] = Kernel(kind_of(op), spec)
+            self._kernels[key] = Kernel(kind_of(op), spec, key)
         return self._kernels[key]
 
     def copy(self, source: MemRefType, destination: MemRefType) -> Kernel:
         """The kernel that copies between two layouts of one shape."""
         key = (source, destination)
         if key not in self._kernels:
-            self._kernels[key] = Kernel("copy", movement.copy(source, destination, self.target))
+            spec = movement.copy(source, destination, self.target)
+            self._kernels[key] = Kernel("copy", spec, key)
         return self._kernels[key]
 
 
