@@ -109,7 +109,7 @@ def time_kernel(make: Callable[[ProgramBuilder], Value], seconds: float) -> Timi
     call = entry_call(loaded, "forward", [arena[start:], empty, empty, *ports])
     peak, flops = peak_loop(target)
     copy = copy_loop(sum(p.nbytes for p in ports), target)
-    kernel, peak_ms, copy_ms = interleaved([call, peak, copy], seconds, least=7)
+    kernel, peak_ms, copy_ms = interleaved([call, peak, copy], seconds, 7, time.thread_time)
     work = sum(c.flops for c in entry.calls)
     return Timing(kernel, peak_ms * work / flops, copy_ms)
 
