@@ -106,7 +106,7 @@ def _batch_norm_train(
 
 
 def _layer_norm(b: Builder, op: nn.LayerNormOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
-    """y = n * gamma + beta, n = (x - mean) / sqrt(var + epsilon), which is computed again from x."""
+    """y = n * gamma + beta, n = (x - mean) / sqrt(var + epsilon), computed again from x."""
     wants_x, wants_gamma, wants_beta = needed
     dx = dgamma = None
     if wants_x or wants_gamma:
