@@ -3,17 +3,20 @@
 import time
 from functools import partial
 
-from niwaki.backends.llvm.object import object_code
+from niwaki.backends.llvm.host_code import host_code
 from niwaki.backends.llvm.session import Session
-from niwaki.backends.targets import get_target, portable_c
+from niwaki.backends.targets import Target, get_target, portable_c
 from niwaki.board_fitting import fit_board
+from niwaki.collector import rare_collections
 from niwaki.fitting import fit
 from niwaki.frontends.load import load
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import get_ints
+from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
 from niwaki.memory import Savings
+from niwaki.object_cache import default_cache
 from niwaki.parameters import Layout, Layouts
 from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import Techniques, compile_program
@@ -21,6 +24,7 @@ from niwaki.passes.planner import Planner, StepPlan
 from niwaki.step import TrainingStep
 
 
+@rare_collections()
 def compile(
     program: object,
     loss: str = "cross_entropy",
@@ -82,7 +86,7 @@ def compile(
     plan, savings = fitting_plan(planner, memory_limit)
     lowered = plan.program.lower()
     planned = time.perf_counter()
-    session = Session(lowered, object_code(lowered, machine)) if machine.jit else None
+    session = _session(lowered, machine) if machine.jit else None
     passes = sum(seconds for _, seconds in timing.seconds)
     return TrainingStep(
         lowered=lowered,
@@ -120,6 +124,11 @@ def fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Savings
     if limit is None:
         return planner.plan(planner.techniques), None
     return fit(planner, limit)
+
+
+def _session(lowered: Lowered, host: Target) -> Session:
+    code = host_code(lowered, host, default_cache())
+    return Session(lowered, code.program, code.kernels)
 
 
 def _layouts(program: Program, planned: Program) -> Layouts:

@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from types import MappingProxyType
 
+from niwaki.collector import rare_collections
 from niwaki.ir.errors import NiwakiError
 
 INTERNAL_ERROR = 70
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     args = _parser(next(iter(words), "")).parse_args(words)
     try:
-        result = args.run(args)
+        with rare_collections():
+            result = args.run(args)
     except NiwakiError as error:
         print(f"niwaki: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,13 +1,14 @@
 """LLVM IR text to an object file, and objects into this process."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import llvmlite.binding as llvm
 import numpy as np
 from numpy.typing import NDArray
 
+from niwaki.backends.llvm import unlocked
 from niwaki.backends.targets import Target
 
 
@@ -35,27 +36,29 @@ def compile_object(text: str, target: Target) -> bytes:
 
     Kernels are vectorised and tiled by hand: only what cleans up addresses runs. LLVM's own
     pipelines (O1 to O3) cost several times the code generation and gain nothing measurable.
+    Threads that compile at once do not wait for each other.
     """
     machine = _machine(target)
-    module = llvm.parse_assembly(text)
+    module = llvm.parse_assembly(text, llvm.create_context())
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     builder = llvm.create_pass_builder(machine, options)
-    passes = llvm.create_new_function_pass_manager()
+    passes = llvm.create_new_module_pass_manager()
     passes.add_instruction_combine_pass()
-    for function in module.functions:
-        if not function.is_declaration:
-            passes.run(function, builder)
-    return machine.emit_object(module)
+    unlocked.run_passes(passes, module, builder)
+    return unlocked.emit_object(machine, module)
 
 
 class LoadedObject:
     """Entry points of an object in this process; keep it alive while they are in use."""
 
-    def __init__(self, code: bytes, entries: Sequence[str]) -> None:
+    def __init__(self, code: bytes, entries: Sequence[str], called: Iterable[bytes] = ()) -> None:
+        """`called`: the objects that `code` calls into."""
         _initialize()
         jit = llvm.create_lljit_compiler()
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for other in called:
+            builder.add_object_img(other)
         for entry in entries:
             builder.export_symbol(entry)
         self._tracker = builder.link(jit, "niwaki")

@@ -4,7 +4,7 @@ Addresses are GEPs with constant strides; every value is one line. No optimisati
 """
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
@@ -86,8 +86,10 @@ _REDUCTIONS = {"add": "fadd", "maxnumf": "fmax"}
 class LlvmEmitter:
     """Collects the text of one LLVM module."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, symbols: Mapping[str, str] | None = None) -> None:
+        """`symbols`: of the kernels that modules share, by name; without, they are internal."""
         self.target = target
+        self._symbols = symbols
         self._index = f"i{target.pointer_bits}"
         self._functions: list[str] = []
         self._declarations: dict[str, str] = {}
@@ -126,10 +128,14 @@ class LlvmEmitter:
         arguments = ", ".join(f"ptr {body.define(a)}" for a in block.args)
         body.block(block)
         lines = "\n".join(body.lines)
+        linkage = "internal " if self._symbols is None else ""
         self._functions.append(
-            f"define internal void @{function.sym_name.data}({arguments}) #0 {{\n"
+            f"define {linkage}void @{self._symbol(function.sym_name.data)}({arguments}) #0 {{\n"
             f"entry:\n{lines}\n  ret void\n}}\n"
         )
+
+    def _symbol(self, kernel: str) -> str:
+        return kernel if self._symbols is None else self._symbols[kernel]
 
     def program(self, program: plan.ProgramOp) -> None:
         """Emits an entry point: void(ptr block); what is in the block, `bases` says."""
@@ -155,7 +161,9 @@ class LlvmEmitter:
             addresses[view.view] = address
         for op in program.body.block.ops:
             if isinstance(op, plan.CallOp):
-                kernel = op.kernel.string_value()
+                kernel = self._symbol(op.kernel.string_value())
+                if self._symbols is not None:
+                    self.declare(kernel, "void", ["ptr"] * len(op.arguments))
                 arguments = ", ".join(f"ptr {addresses[a]}" for a in op.arguments)
                 lines.append(f"  call void @{kernel}({arguments})")
         body = "\n".join(lines)
@@ -642,10 +650,16 @@ def _suffix(kind: Attribute, module: LlvmEmitter) -> str:
 
 
 def emit_module(
-    kernels: Iterable[func.FuncOp], programs: Iterable[plan.ProgramOp], target: Target
+    kernels: Iterable[func.FuncOp],
+    programs: Iterable[plan.ProgramOp],
+    target: Target,
+    symbols: Mapping[str, str] | None = None,
 ) -> str:
-    """LLVM IR of `kernels` and the entry points `programs`."""
-    emitter = LlvmEmitter(target)
+    """LLVM IR of `kernels` and the entry points `programs`.
+
+    `symbols`: for modules that are linked with others, the symbols of all kernels by name.
+    """
+    emitter = LlvmEmitter(target, symbols)
     for function in kernels:
         emitter.kernel(function)
     for program in programs:

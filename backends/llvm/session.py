@@ -32,13 +32,13 @@ class Session:
     Each memory region of a board is a piece of the arena with a place of its own.
     """
 
-    def __init__(self, lowered: Lowered, code: bytes) -> None:
-        """`code`: the object file of `lowered` for this machine."""
+    def __init__(self, lowered: Lowered, code: bytes, kernels: Sequence[bytes] = ()) -> None:
+        """`code`: the object file of `lowered` for this machine; `kernels`: what it calls into."""
         self.lowered = lowered
         self.arena = aligned_bytes(lowered.arena_bytes)
         self.state = _filled(lowered.state_image)
         self.constants = _filled(lowered.constants_image)
-        self._loaded = LoadedObject(code, list(lowered.entries))
+        self._loaded = LoadedObject(code, list(lowered.entries), kernels)
         self._ports = {name: _Ports(entry, self) for name, entry in lowered.entries.items()}
 
     def arena_parts(self) -> list[NDArray[np.uint8]]:
