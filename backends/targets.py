@@ -26,6 +26,8 @@ class Target:
     vector_registers: int
     """Registers that hold a vector (or a float, where kernels are scalar)."""
     pointer_bits: int
+    cache_bytes: int = 512 << 10
+    """Of the largest cache that a core has to itself."""
     packed_halves: bool = False
     """Whether the core multiplies pairs of 16-bit halves (ARM's DSP extension)."""
     alignment: int = 64
@@ -196,10 +198,10 @@ def _host() -> Target:
     features = llvm.get_host_cpu_features()
     architecture = triple.split("-")[0]
     base = TARGETS["aarch64" if architecture in ("aarch64", "arm64") else "x86-64"]
-    lanes, registers = base.lanes, base.vector_registers
+    lanes, registers, cache = base.lanes, base.vector_registers, base.cache_bytes
     if architecture == "x86_64":
         if features.get("avx512f"):
-            lanes, registers = 16, 32
+            lanes, registers, cache = 16, 32, 1 << 20
         elif not features.get("avx2"):
             lanes = 4
     return replace(
@@ -210,6 +212,7 @@ def _host() -> Target:
         features=features.flatten(),
         lanes=lanes,
         vector_registers=registers,
+        cache_bytes=cache,
         cc=("gcc",),
         emulator=(),
         jit=True,

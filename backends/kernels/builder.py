@@ -10,6 +10,7 @@ from typing import TypeAlias
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
     BoolAttr,
+    DenseArrayBase,
     Float32Type,
     FloatAttr,
     IndexType,
@@ -22,6 +23,7 @@ from xdsl.dialects.builtin import (
     i1,
     i8,
     i32,
+    i64,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
@@ -514,6 +516,20 @@ class KernelBuilder:
         if not isinstance(x.type, VectorType):
             return x
         return self._one(vector.ExtractOp(x, [lane], x.type.element_type))
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
+        """The vector of the chosen lanes, counted through `a` and then `b`."""
+        mask = DenseArrayBase.from_list(i64, lanes)
+        kind = self._vector(element_of(a.type), len(lanes))
+        return self._one(vector.ShuffleOp(a, b, mask, result_type=kind))
+
+    def slice(self, x: Value, start: int, lanes: int) -> Value:
+        """`lanes` neighbouring elements of a vector (all of them: itself)."""
+        if lanes == self.lanes(x):
+            return x
+        if lanes == 1:
+            return self.extract(x, start)
+        return self.shuffle(x, x, range(start, start + lanes))
 
     def sum_lanes(self, x: Value) -> Value:
         """The sum of a vector's elements, in pairs (of a scalar: itself)."""

@@ -14,8 +14,10 @@ from niwaki.backends.kernels import (
     packed,
     packed_depthwise,
     packed_gradient,
+    windows,
 )
 from niwaki.backends.kernels.builder import Index, Value
+from niwaki.backends.kernels.choice import packs_columns
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.operands import Contraction
 from niwaki.backends.kernels.pointwise import Group
@@ -55,6 +57,8 @@ def select_contraction(
     assert isinstance(anchor, Gathering)
     if _is_depthwise(anchor):
         return depthwise.select_gather(anchor, contraction)
+    if packs_columns(convolution.shape_of_gathering(anchor).positions, target):
+        return windows.select(anchor, contraction)
     return convolution.select(anchor, contraction)
 
 

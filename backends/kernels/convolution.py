@@ -5,9 +5,10 @@ convolution of stride 1 reads the input in place; otherwise a tile's rows are ga
 scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol, TypeAlias
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
@@ -146,8 +147,22 @@ def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     return spec_of(contraction, shape, _plan(shape, contraction.target), Kernel)
 
 
+class Runnable(Protocol):
+    """The construction of a kernel."""
+
+    def run(self) -> None:
+        """Emits it."""
+        ...
+
+
+Construction: TypeAlias = Callable[
+    [KernelBuilder, References, ConvolutionShape, Plan, Target, Put], Runnable
+]
+"""(builder, arguments, shape, plan, target, what takes finished elements) -> construction."""
+
+
 def spec_of(
-    contraction: Contraction, shape: ConvolutionShape, plan: "Plan", kernel: "type[Kernel]"
+    contraction: Contraction, shape: ConvolutionShape, plan: Plan, kernel: Construction
 ) -> KernelSpec:
     """The choice of `kernel`."""
     positions = shape.positions
@@ -177,13 +192,14 @@ def put_at(k: KernelBuilder, refs: References, shape: ConvolutionShape, flat: bo
     """Stores at a flat position: as it is where every view is collapsed, else taken apart."""
 
     def put(position: Index, channel: Index, lanes: int, value: Value) -> None:
-        place = [0, 0, position] if flat else _unflatten(k, position, shape.out_size)
+        place = [0, 0, position] if flat else unflatten(k, position, shape.out_size)
         refs.pointwise.emit(k, [*place, channel], lanes, value)
 
     return put
 
 
-def _unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list[Index]:
+def unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list[Index]:
+    """(image, row, column) of a position in images of `size`."""
     image = k.idiv(position, size[0] * size[1])
     within = k.imod(position, size[0] * size[1])
     return [image, k.idiv(within, size[1]), k.imod(within, size[1])]
@@ -314,7 +330,7 @@ class Kernel:
     def position(self, phase: Phase, number: Index) -> tuple[Index, Index, Index]:
         """(image, row, column) of a position of the phase, counted through."""
         size = (phase.rows.positions, phase.columns.positions)
-        image, row, column = _unflatten(self.k, number, size)
+        image, row, column = unflatten(self.k, number, size)
         return image, row, column
 
     def place(self, phase: Phase, position: tuple[Index, Index, Index]) -> Index:

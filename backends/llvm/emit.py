@@ -343,6 +343,14 @@ class _FunctionEmitter:
             f"{self._typed(op.source)}, i32 {lane}"
         )
 
+    def _shuffle(self, op: Operation) -> None:
+        assert isinstance(op, vector.ShuffleOp)
+        mask = ", ".join(f"i32 {lane}" for lane in op.mask.get_values())
+        self._line(
+            f"{self.define(op.result)} = shufflevector {self._typed(op.v1)}, {self._typed(op.v2)}, "
+            f"<{len(op.mask)} x i32> <{mask}>"
+        )
+
     def _reduction(self, op: Operation) -> None:
         assert isinstance(op, vector.ReductionOp)
         kind = self.module.type(op.vector.type)
@@ -628,6 +636,7 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     vector.BroadcastOp: _FunctionEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
     vector.ExtractOp: _FunctionEmitter._extract,  # pyright: ignore[reportPrivateUsage]
     vector.InsertOp: _FunctionEmitter._insert,  # pyright: ignore[reportPrivateUsage]
+    vector.ShuffleOp: _FunctionEmitter._shuffle,  # pyright: ignore[reportPrivateUsage]
     vector.ReductionOp: _FunctionEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
     memref.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
     vector.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
