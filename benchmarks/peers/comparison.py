@@ -68,11 +68,10 @@ def compare(
         workers: dict[str, Worker] = {}
         for name in names:
             _progress(f"{case.name}: {name} builds")
-            try:
-                worker = _started(case, name, processors, environments, folder)
-            except OSError as error:
-                errors[name] = f"{error}: python -m benchmarks.peers.install {name}"
+            if not CONTESTANTS[name].python(environments).exists():
+                errors[name] = f"not installed: python -m benchmarks.peers.install {name}"
                 continue
+            worker = _started(case, name, processors, environments, folder)
             stack.callback(worker.close)
             try:
                 starts[name] = Start(**worker.answer(effort.limit))

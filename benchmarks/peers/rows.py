@@ -17,6 +17,13 @@ def ratio_of_rounds(theirs: Outcome, ours: Outcome) -> float | None:
     return statistics.median(t / o for t, o in rounds) if rounds else None
 
 
+def peak_ratio(theirs: Outcome, ours: Outcome) -> float | None:
+    """Their peak of resident memory by ours; None if one has none."""
+    if theirs.start is None or ours.start is None:
+        return None
+    return theirs.start.peak_bytes / ours.start.peak_bytes
+
+
 def loss_difference(theirs: Outcome, ours: Outcome) -> float | None:
     """The largest difference of their first losses, relative to 1 + ours; None if one has none."""
     if theirs.start is None or ours.start is None:
@@ -45,19 +52,24 @@ def _rows(comparison: Comparison) -> list[Row]:
             rows.append(Row(case, f"unsupported{suffix}", 1, "count", peer))
             continue
         milliseconds = statistics.median(outcome.milliseconds)
-        peak = outcome.start.peak_bytes
         rows += [
             Row(case, f"ms.step{suffix}", milliseconds, "ms"),
-            Row(case, f"rss.bytes{suffix}", peak, "bytes"),
+            Row(case, f"rss.bytes{suffix}", outcome.start.peak_bytes, "bytes"),
             Row(case, f"s.build{suffix}", outcome.start.seconds, "s"),
         ]
-        difference, ratio = loss_difference(outcome, ours), ratio_of_rounds(outcome, ours)
-        if peer is None or ours.start is None or difference is None or ratio is None:
-            continue
-        our_time, our_peak = statistics.median(ours.milliseconds), ours.start.peak_bytes
-        rows += [
-            Row(case, "ms.step", our_time, "ms", peer, ratio),
-            Row(case, "rss.bytes", our_peak, "bytes", peer, peak / our_peak),
-            Row(case, "loss.difference", difference, "of 1 + loss", peer),
-        ]
+        if peer is not None:
+            rows += _against_ours(case, peer, outcome, ours)
     return rows
+
+
+def _against_ours(case: str, peer: str, theirs: Outcome, ours: Outcome) -> list[Row]:
+    """None if ours did not run."""
+    time, difference = ratio_of_rounds(theirs, ours), loss_difference(theirs, ours)
+    if ours.start is None or time is None or difference is None:
+        return []
+    milliseconds, peak = statistics.median(ours.milliseconds), ours.start.peak_bytes
+    return [
+        Row(case, "ms.step", milliseconds, "ms", peer, time),
+        Row(case, "rss.bytes", peak, "bytes", peer, peak_ratio(theirs, ours)),
+        Row(case, "loss.difference", difference, "of 1 + loss", peer),
+    ]
