@@ -78,12 +78,13 @@ def embedding(n: NchwBuilder, table: Imported, indices: Imported, padding: int |
         partial(n.b.compare, predicate="eq"), indices, n.scalar(padding, indices)
     )
     rows = n.gather(table, n.select(is_padding, n.scalar(-1, indices), indices))
-    array = table.array
-    if array is None:
+    weight = table.tensor.weight
+    if weight is None or table.array is None:
         raise Unsupported("padding in a table that is computed")
-    if not array[padding].any():
+    row = table.array[padding].copy()
+    if not row.any():
         return rows
-    kept = n.table(f"padding.{table.shape}.{padding}", lambda: np.array(array[padding]))
+    kept = n.table(f"{weight.name}.padding", lambda: row)
     at = n.unsqueeze(is_padding, [len(indices.shape)])
     return n.elementwise(n.b.add, rows, n.select(at, kept, n.full(0.0, kept.shape)))
 
@@ -108,7 +109,7 @@ def attention(
     key, value = (_shared_heads(n, x, heads) for x in (key, value))
     rank = len(key.shape)
     turned = n.transpose(key, [*range(rank - 2), rank - 1, rank - 2])
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = 1 / math.sqrt(query.shape[rank - 1]) if scale is None else scale
     scores = scaled(n, n.matmul(query, turned), as_f32(factor))
     if causal:
         rows, columns = scores.shape[-2:]

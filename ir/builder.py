@@ -512,6 +512,10 @@ class Builder:
         """A table of `rows` sums of the rows of x, each at its index."""
         return self.one(nn.ScatterAddOp.make(x, indices, rows=rows))
 
+    def add_rows(self, table: Value, x: Value, indices: Value) -> Value:
+        """`table` with each row of x added to the row at its index."""
+        return self.one(nn.AddRowsOp.make(table, x, indices))
+
     def count_correct(self, logits: Value, labels: Value) -> Value:
         """How many rows have their maximum at the label."""
         return self.one(nn.CountCorrectOp.make(logits, labels))

@@ -38,8 +38,9 @@ def _is_matrix(value: Value, shape: tuple[int, ...]) -> bool:
 
 def _source(value: Value) -> Value:
     """What a reshape is a view of; any other value itself."""
-    is_view = isinstance(value, OpResult) and isinstance(value.op, nn.ReshapeOp)
-    return value.op.x if is_view else value
+    if isinstance(value, OpResult) and isinstance(value.op, nn.ReshapeOp):
+        return value.op.x
+    return value
 
 
 def _has_rows(value: Value, shape: tuple[int, ...]) -> bool:

@@ -125,6 +125,8 @@ func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %z: tensor<f32>) {
   %one_hot_1 = nn.one_hot %l {depth = 5 : i64, to = bf16} : (tensor<2xi32>) -> tensor<2x5xbf16>
   // CHECK: %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
   %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
+  // CHECK: %add_rows = nn.add_rows %x, %x, %l : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
+  %add_rows = nn.add_rows %x, %x, %l : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
   // CHECK: %scatter_add = nn.scatter_add %x, %l {rows = 7 : i64} : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<7x3xf32>
   %scatter_add = nn.scatter_add %x, %l {rows = 7 : i64} : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<7x3xf32>
   // CHECK: %count_correct = nn.count_correct %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<i32>

@@ -136,3 +136,14 @@ func.func @rows_stay(%x: tensor<6x4xf32>, %p: tensor<3x4xf32>, %s: tensor<2x3x5x
 // CHECK-NEXT:   nn.add [[X]], %p
 // CHECK-NEXT:   nn.matmul
 // CHECK-NEXT:   nn.add [[X]]
+
+func.func @step_of_rows(%t: tensor<9x4xf32>, %x: tensor<2x4xf32>, %i: tensor<2xi32>, %lr: tensor<f32>) -> tensor<9x4xf32> {
+  %0 = nn.scatter_add %x, %i {rows = 9 : i64} : (tensor<2x4xf32>, tensor<2xi32>) -> tensor<9x4xf32>
+  %1 = nn.mul %0, %lr : (tensor<9x4xf32>, tensor<f32>) -> tensor<9x4xf32>
+  %2 = nn.sub %t, %1 : (tensor<9x4xf32>, tensor<9x4xf32>) -> tensor<9x4xf32>
+  func.return %2 : tensor<9x4xf32>
+}
+// CHECK:      func.func @step_of_rows
+// CHECK-NEXT:   [[S:%.*]] = nn.mul %x, %lr
+// CHECK-NEXT:   [[N:%.*]] = nn.neg [[S]]
+// CHECK-NEXT:   nn.add_rows %t, [[N]], %i

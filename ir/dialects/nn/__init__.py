@@ -215,6 +215,9 @@ from niwaki.ir.dialects.nn.quantized import (
     ScalesOp as ScalesOp,
 )
 from niwaki.ir.dialects.nn.shape import (
+    AddRowsOp as AddRowsOp,
+)
+from niwaki.ir.dialects.nn.shape import (
     BroadcastOp as BroadcastOp,
 )
 from niwaki.ir.dialects.nn.shape import (
