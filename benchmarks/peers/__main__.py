@@ -10,6 +10,7 @@ file, and not measured again.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -70,9 +71,15 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _end(*_: object) -> None:
+    """As an exception, which ends the paused workers too."""
+    sys.exit(1)
+
+
 def main() -> None:
     """The command line."""
     given = _parse()
+    signal.signal(signal.SIGTERM, _end)
     effort = Effort(given.rounds, given.seconds, given.limit)
     environments = given.environments.resolve()
     names = [name for name in CONTESTANTS if name == OURS or name in given.peers]
@@ -90,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
