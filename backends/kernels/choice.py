@@ -78,3 +78,9 @@ def strip_rows(rows: int, row_bytes: int, target: Target) -> int:
         if rows % count == 0:
             return count
     return -(-rows // -(-rows // most))
+
+
+def tiled_rows(rows: int, height: int, row_bytes: int, target: Target) -> int:
+    """Like `strip_rows`, in tiles of `height` rows."""
+    most = target.cache_bytes // 2 // max(row_bytes, 1)
+    return rows if most >= rows else max(height, most - most % height)

@@ -20,6 +20,7 @@ from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.choice import packs_columns
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.operands import Contraction
+from niwaki.backends.kernels.packed_product import PackedProduct
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.product import (
     Matrix,
@@ -91,7 +92,13 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
     length = a_shape[-2] if transpose_a else a_shape[-1]
     target = contraction.target
     by_dots = transpose_b and not transpose_a and use_dots(rows, length, target)
+    packed = None
+    cached = not transpose_b and 4 * length * columns <= target.cache_bytes
+    if not by_dots and not cached and packs_columns(rows, target):
+        packed = PackedProduct(rows, columns, length, transpose_a, transpose_b, target)
     workspace = 4 * columns * length if transpose_b and not by_dots else 0
+    if packed is not None:
+        workspace = 4 * packed.scratch
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, workspace)
@@ -108,6 +115,10 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
             b = Matrix(refs.anchor[1], b_start, length if transpose_b else 1)
             if by_dots:
                 multiply_dots(k, target, a, b, rows, columns, length, put)
+                return
+            if packed is not None:
+                assert refs.scratch is not None
+                packed.emit(k, a, b, refs.scratch, put)
                 return
             if transpose_b:
                 assert refs.scratch is not None

@@ -130,7 +130,7 @@ def use_dots(rows: int, length: int, target: Target) -> bool:
     The other way B must be transposed first, which pays only over many rows. Scalar machines
     have nothing to gain from it.
     """
-    return target.lanes == 1 or length >= 4 * rows or length >= 1024
+    return target.lanes == 1 or length >= 4 * rows
 
 
 def transpose(
