@@ -48,6 +48,8 @@ class Target:
     """The memories of the user's board; empty: one memory, as large as the program needs."""
     jit: bool = False
     """Whether this process can run the code."""
+    threads: int = 1
+    """Threads that a step runs on."""
 
     @property
     def writable(self) -> tuple[MemoryRegion, ...]:
@@ -219,6 +221,23 @@ def _host() -> Target:
     )
 
 
+def with_threads(target: Target, threads: int) -> Target:
+    """`target` with steps on `threads` threads.
+
+    Raises UsageError if it has no threads.
+    """
+    if threads < 1:
+        raise UsageError(f"threads must be >= 1, got {threads}")
+    able = target.pointer_bits == 64 and "linux" in target.triple and not target.regions
+    if threads > 1 and not able:
+        raise UsageError(
+            f"steps for {target.name} run on one thread: leave threads={threads} out; host, x86-64 "
+            "and aarch64 have more, on Linux"
+        )
+    return replace(target, threads=threads)
+
+
 def portable_c(target: Target) -> Target:
     """`target` as the C emitter sees it: scalar kernels, vectorised by nobody but the compiler."""
-    return replace(target, lanes=1, vector_registers=min(target.vector_registers, 16))
+    registers = min(target.vector_registers, 16)
+    return replace(target, lanes=1, vector_registers=registers, threads=1)

@@ -121,6 +121,11 @@ class TrainingStep:
         """Undoes all steps: parameters and optimizer state are those of the compiled program."""
         self._session.reset()
 
+    def close(self) -> None:
+        """Ends the threads of the step, if it has any; the next call starts them again."""
+        if self._runs_here is not None:
+            self._runs_here.close()
+
     def save(self, path: str | Path) -> None:
         """Writes everything that steps change (parameters in the user's layout, optimizer state,
         learning rate) as safetensors; frozen parameters stay in the model file."""

@@ -10,6 +10,7 @@ from niwaki.backends.kernels import movement
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.select import select
 from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.kernels.threads import on_threads
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 
@@ -38,7 +39,7 @@ class KernelLibrary:
         """The kernel of `op` (nn.fused or another operation of `nn`) at these layouts."""
         key = (tuple(operands), tuple(results), _structure(op))
         if key not in self._kernels:
-            spec = select(op, operands, results, self.target)
+            spec = on_threads(select(op, operands, results, self.target), self.target)
             self._kernels[key] = Kernel(kind_of(op), spec, key)
         return self._kernels[key]
 
@@ -46,7 +47,7 @@ class KernelLibrary:
         """The kernel that copies between two layouts of one shape."""
         key = (source, destination)
         if key not in self._kernels:
-            spec = movement.copy(source, destination, self.target)
+            spec = on_threads(movement.copy(source, destination, self.target), self.target)
             self._kernels[key] = Kernel("copy", spec, key)
         return self._kernels[key]
 

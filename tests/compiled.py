@@ -22,7 +22,7 @@ class Compiled:
 
     def __init__(self, lowered: Lowered, target: Target = HOST) -> None:
         self.lowered = lowered
-        self.session = Session(lowered, object_code(lowered, target))
+        self.session = Session(lowered, object_code(lowered, target), threads=target.threads)
 
     def run(self, name: str, inputs: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:
         """Runs entry point `name` with every byte of the arena set to make NaN of each float."""

@@ -1,7 +1,8 @@
 """LLVM IR text to an object file, and objects into this process."""
 
 import ctypes
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niwaki.backends.llvm import unlocked
+from niwaki.backends.llvm.pool import STOP
 from niwaki.backends.targets import Target
 
 
@@ -52,20 +54,42 @@ def compile_object(text: str, target: Target) -> bytes:
 class LoadedObject:
     """Entry points of an object in this process; keep it alive while they are in use."""
 
-    def __init__(self, code: bytes, entries: Sequence[str], called: Iterable[bytes] = ()) -> None:
-        """`called`: the objects that `code` calls into."""
+    def __init__(
+        self,
+        code: bytes,
+        entries: Sequence[str],
+        called: Iterable[bytes] = (),
+        threads: int = 1,
+    ) -> None:
+        """`called`: the objects that `code` calls into; `threads`: of the target."""
         _initialize()
         jit = llvm.create_lljit_compiler()
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for other in called:
             builder.add_object_img(other)
-        for entry in entries:
-            builder.export_symbol(entry)
+        for symbol in (*entries, STOP) if threads > 1 else entries:
+            builder.export_symbol(symbol)
         self._tracker = builder.link(jit, "niwaki")
         self._jit = jit
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
         self.functions = {entry: prototype(self._tracker[entry]) for entry in entries}
         """Entry points: each takes the address of an array of pointers."""
+        self._stop = ctypes.CFUNCTYPE(None)(self._tracker[STOP]) if threads > 1 else _no_threads
+        # Holds the code until no thread runs it.
+        weakref.finalize(self, _end, self._stop, self._tracker, jit)
+
+    def stop(self) -> None:
+        """Ends the threads of the code, if it has any; a later call starts them again."""
+        self._stop()
+
+
+def _no_threads() -> None:
+    pass
+
+
+def _end(stop: Callable[[], None], *code: object) -> None:
+    del code
+    stop()
 
 
 def pointer_block(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.uintp]:

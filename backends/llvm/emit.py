@@ -22,6 +22,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from niwaki.backends.kernels.spec import strides_of
+from niwaki.backends.llvm.pool import RUN, pool_text
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import kernel, plan
 from niwaki.ir.dialects.plan import RegionRange
@@ -127,7 +128,7 @@ class LlvmEmitter:
         body = _FunctionEmitter(self)
         arguments = ", ".join(f"ptr {body.define(a)}" for a in block.args)
         body.block(block)
-        lines = "\n".join(body.lines)
+        lines = "\n".join([*body.stack, *body.lines])
         linkage = "internal " if self._symbols is None else ""
         self._functions.append(
             f"define {linkage}void @{self._symbol(function.sym_name.data)}({arguments}) #0 {{\n"
@@ -137,6 +138,28 @@ class LlvmEmitter:
     def _symbol(self, kernel: str) -> str:
         return kernel if self._symbols is None else self._symbols[kernel]
 
+    def part(self, block: Block) -> str:
+        """Emits the body of a `kernel.parallel`: void(ptr operands, i64 part); returns its name."""
+        name, body = f"part.{len(self._functions)}", _FunctionEmitter(self)
+        *shared, part = block.args
+        lines = [f"  {body.define(part)} = add {self._index} %part, 0"]
+        for number, value in enumerate(shared):
+            lines.append(f"  %slot{number} = getelementptr ptr, ptr %operands, i32 {number}")
+            kind = self.type(value.type)
+            lines.append(f"  {body.define(value)} = load {kind}, ptr %slot{number}")
+        body.block(block)
+        code = "\n".join([*lines, *body.lines])
+        self._functions.append(
+            f"define internal void @{name}(ptr %operands, {self._index} %part) #0 {{\n"
+            f"entry:\n{code}\n  ret void\n}}\n"
+        )
+        return f"@{name}"
+
+    def pool(self) -> None:
+        """Emits the threads that run parts."""
+        self._functions.append(pool_text(self.target, shared=self._symbols is not None))
+        self._declarations.pop(RUN, None)
+
     def program(self, program: plan.ProgramOp) -> None:
         """Emits an entry point: void(ptr block); what is in the block, `bases` says."""
         name = program.sym_name.data
@@ -144,7 +167,7 @@ class LlvmEmitter:
         inputs = 1 + max(
             (get_int(v.properties, "index") for v in views if v.space.data == "input"), default=-1
         )
-        lines: list[str] = []
+        lines = ["  call void @pool.start()"] if self.target.threads > 1 else []
         first = bases(program)
         pointers: dict[int, str] = {}
         addresses: dict[SSAValue, str] = {}
@@ -191,6 +214,8 @@ class _FunctionEmitter:
 
     def __init__(self, module: LlvmEmitter) -> None:
         self.module = module
+        self.stack: list[str] = []
+        """What the function begins with: elsewhere the stack would grow with each iteration."""
         self.lines: list[str] = []
         self._names: dict[SSAValue, str] = {}
         self._count = 0
@@ -604,6 +629,25 @@ class _FunctionEmitter:
             self._names[result] = self._use(argument)
         self._start(done)
 
+    def _offset(self, op: Operation) -> None:
+        assert isinstance(op, kernel.OffsetOp)
+        scaled, size = self._fresh("%o"), get_int(op.properties, "bytes")
+        self._line(f"{scaled} = mul {self._typed(op.index)}, {size}")
+        address = f"{self._typed(op.ref)}, {self.module.type(IndexType())} {scaled}"
+        self._line(f"{self.define(op.result)} = getelementptr i8, {address}")
+
+    def _parallel(self, op: Operation) -> None:
+        assert isinstance(op, kernel.ParallelOp)
+        part = self.module.part(op.body.block)
+        operands = self._fresh("%operands")
+        self.stack.append(f"  {operands} = alloca [{len(op.shared)} x ptr]")
+        for place, value in enumerate(op.shared):
+            slot = self._fresh("%s")
+            self._line(f"{slot} = getelementptr ptr, ptr {operands}, i32 {place}")
+            self._line(f"store {self._typed(value)}, ptr {slot}")
+        run = self.module.declare(RUN, "void", ["ptr", "ptr"])
+        self._line(f"call void {run}(ptr {part}, ptr {operands})")
+
     def _if(self, op: Operation) -> None:
         assert isinstance(op, scf.IfOp)
         then, otherwise, done = (self._fresh(p) for p in ("then", "else", "done"))
@@ -643,6 +687,8 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     memref.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
     vector.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
     scf.ForOp: _FunctionEmitter._for,  # pyright: ignore[reportPrivateUsage]
+    kernel.OffsetOp: _FunctionEmitter._offset,  # pyright: ignore[reportPrivateUsage]
+    kernel.ParallelOp: _FunctionEmitter._parallel,  # pyright: ignore[reportPrivateUsage]
     scf.IfOp: _FunctionEmitter._if,  # pyright: ignore[reportPrivateUsage]
 }
 
@@ -660,7 +706,7 @@ def _suffix(kind: Attribute, module: LlvmEmitter) -> str:
 
 def emit_module(
     kernels: Iterable[func.FuncOp],
-    programs: Iterable[plan.ProgramOp],
+    programs: Sequence[plan.ProgramOp],
     target: Target,
     symbols: Mapping[str, str] | None = None,
 ) -> str:
@@ -673,5 +719,7 @@ def emit_module(
         emitter.kernel(function)
     for program in programs:
         emitter.program(program)
+    if programs and target.threads > 1:
+        emitter.pool()
     attributes = "attributes #0 = { nounwind }"
     return f"{emitter.text()}\n{attributes}\n"
