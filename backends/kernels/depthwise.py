@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels import depthwise_gradient
 from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import (
@@ -176,6 +177,8 @@ def select_filter_gradient(anchor: FilterCotangent, contraction: Contraction) ->
         for a in (0, 1)
     )  # fmt: skip
     flops = 2 * dy[0] * dy[1] * dy[2] * dy[3] * kernel[0] * kernel[1]
+    if contraction.target.lanes > 1:
+        return depthwise_gradient.select(contraction, x, dy, rows, columns, flops)
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, 0)
