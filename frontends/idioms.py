@@ -73,11 +73,11 @@ def embedding(n: NchwBuilder, table: Imported, indices: Imported, padding: int |
     """Rows of `table`; those at the index `padding` never change."""
     if padding is None:
         return n.gather(table, indices)
+    is_padding = partial(n.b.compare, predicate="eq")
+    number = n.scalar(padding, indices)
     # An index outside the table reads zeros and leads no gradient anywhere.
-    is_padding = n.elementwise(
-        partial(n.b.compare, predicate="eq"), indices, n.scalar(padding, indices)
-    )
-    rows = n.gather(table, n.select(is_padding, n.scalar(-1, indices), indices))
+    outside = n.select(n.elementwise(is_padding, indices, number), n.scalar(-1, indices), indices)
+    rows = n.gather(table, outside)
     weight = table.tensor.weight
     if weight is None or table.array is None:
         raise Unsupported("padding in a table that is computed")
@@ -85,7 +85,7 @@ def embedding(n: NchwBuilder, table: Imported, indices: Imported, padding: int |
     if not row.any():
         return rows
     kept = n.table(f"{weight.name}.padding", lambda: row)
-    at = n.unsqueeze(is_padding, [len(indices.shape)])
+    at = n.elementwise(is_padding, n.unsqueeze(indices, [len(indices.shape)]), number)
     return n.elementwise(n.b.add, rows, n.select(at, kept, n.full(0.0, kept.shape)))
 
 
@@ -127,7 +127,7 @@ def attention(
 
 def _shared_heads(n: NchwBuilder, x: Imported, heads: int) -> Imported:
     """x with as many heads as the queries have, each repeated for its group."""
-    if len(x.shape) < 3 or x.shape[-3] in (1, heads):
+    if len(x.shape) < 3 or heads == 1 or x.shape[-3] in (1, heads):
         return x
     *outer, own, rows, columns = x.shape
     if heads % own:

@@ -45,12 +45,14 @@ def updated(name: str, scheme: str, parameter: str) -> bool:
 SCHEMES = {"full": Scheme.full(), "bias": Scheme.bias(), "last_layers": Scheme.last_layers(4)}
 
 
-def train_both(name: str, scheme: str, optimizer: Optimizer, folder: Path) -> None:
+def train_both(
+    name: str, scheme: str, optimizer: Optimizer, folder: Path, decompose: bool = False
+) -> None:
     """STEPS steps on random tokens, through a .pt2 file; checks losses and parameters."""
     torch.set_num_threads(1)
     model = MODELS[name]().train()
     tokens = torch.zeros(BATCH, TINY.sequence, dtype=torch.int64)
-    program = torch_export.load(save(export(model, (tokens,)), folder / "model.pt2"))
+    program = torch_export.load(save(export(model, (tokens,), decompose), folder / "model.pt2"))
     options = TrainingOptions(optimizer=optimizer, scheme=SCHEMES[scheme])
     compiled = Compiled(compile_program(program, options, HOST))
 
@@ -85,6 +87,11 @@ def train_both(name: str, scheme: str, optimizer: Optimizer, folder: Path) -> No
 @pytest.mark.parametrize("name", MODELS)
 def test_training_steps_are_those_of_torch(name: str, scheme: str, tmp_path: Path) -> None:
     train_both(name, scheme, SGD(1e-2), tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_core_operations_train_as_well(name: str, tmp_path: Path) -> None:
+    train_both(name, "full", SGD(1e-2), tmp_path, decompose=True)
 
 
 @pytest.mark.parametrize(
