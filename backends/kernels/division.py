@@ -112,7 +112,8 @@ class _Division:
         body = self._taken.body(unit.loop.body.block)
         if len(opened) <= _DEEPEST:
             inner = self.plan(body.units, (*opened, unit.loop))
-            time = iterations(unit.loop, self._accesses) * inner.time
+            each = work(body.ambient, self._accesses) + inner.time
+            time = iterations(unit.loop, self._accesses) * each
             if time < min(found[1], _GAIN * alone):
                 return Opened(unit.loop, inner.items), time
         return found
@@ -125,11 +126,15 @@ class _Division:
         count, block = iterations(loop, self._accesses), loop.body.block
         if depth == 0:
             return -(-count // self._parts) * work(list(block.ops), self._accesses)
-        return count * sum(self._time(u, depth - 1) for u in self._taken.body(block).units)
+        body = self._taken.body(block)
+        every_part = work(body.ambient, self._accesses)
+        return count * (every_part + sum(self._time(u, depth - 1) for u in body.units))
 
     def _section(self, units: tuple[Divided, ...], opened: tuple[scf.ForOp, ...]) -> Section | None:
-        """The section of `units`; None if their pieces must not run at once."""
+        """The section of `units`; None if their pieces must not run at once, or none is divided."""
         pieces = [p for d in units for p in d.pieces(self._taken)]
+        if all(p.loop is None for p in pieces):
+            return None
         private = self._independence.check(pieces, opened)
         return None if private is None else Section(units, private)
 

@@ -104,7 +104,7 @@ def work(ops: Sequence[Operation], accesses: AccessesOf) -> int:
     """Operations that `ops` amount to, those of loops as often as they run."""
     total = 0
     for op in ops:
-        total += 1
+        total += not isinstance(op, scf.YieldOp)
         for region in op.regions:
             times = iterations(op, accesses) if isinstance(op, scf.ForOp) else 1
             total += times * work(list(region.block.ops), accesses)
