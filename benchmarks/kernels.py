@@ -22,8 +22,8 @@ from xdsl.dialects.func import FuncOp
 
 import niwaki
 from benchmarks.common import Row, interleaved, main
-from benchmarks.machine_limits import copy_loop, entry_call, peak_loop
 from niwaki.backends.llvm.compile import LoadedObject
+from niwaki.backends.llvm.machine_limits import copy_loop, entry_call, peak_loop
 from niwaki.backends.llvm.object import object_code
 from niwaki.backends.targets import get_target
 from niwaki.ir.builder import ProgramBuilder, Value

@@ -71,6 +71,8 @@ class CallInfo:
     flops: int
     cost: int = 0
     """Estimated time: floating-point operations and bytes moved, each as one."""
+    bytes: int = 0
+    """Of operands and results, each once."""
 
     @property
     def op(self) -> str:

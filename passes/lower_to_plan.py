@@ -350,6 +350,7 @@ class _FunctionLowering:
                     _place(c.op),
                     c.kernel.spec.flops,
                     c.kernel.spec.cost,
+                    c.kernel.spec.bytes,
                 )
                 for c in self.program.calls
             ),

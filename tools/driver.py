@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "train": "train on this machine",
         "search": "search the update scheme that learns most within a budget",
         "report": "show where the memory of training goes, as a page and pictures",
+        "profile": "show where the time of a training step goes on this machine",
         "verify": "compare the compiled step with the reference",
         "plan": "place the buffers of a file in one arena",
         "ops": "list the supported operations",

@@ -84,6 +84,15 @@ _CASTS = {
 _REDUCTIONS = {"add": "fadd", "maxnumf": "fmax"}
 
 
+def times_entry(program: str) -> str:
+    """The entry point that copies out when the calls of a timed `program` began and ended.
+
+    Its argument block is one pointer, to a struct timespec for the time before the first call and
+    one after each.
+    """
+    return f"{program}.times"
+
+
 class LlvmEmitter:
     """Collects the text of one LLVM module."""
 
@@ -160,8 +169,11 @@ class LlvmEmitter:
         self._functions.append(pool_text(self.target, shared=self._symbols is not None))
         self._declarations.pop(RUN, None)
 
-    def program(self, program: plan.ProgramOp) -> None:
-        """Emits an entry point: void(ptr block); what is in the block, `bases` says."""
+    def program(self, program: plan.ProgramOp, timed: bool = False) -> None:
+        """Emits an entry point: void(ptr block); what is in the block, `bases` says.
+
+        `timed`: it notes the time around each call, for `times_entry`.
+        """
         name = program.sym_name.data
         views = [op for op in program.body.block.ops if isinstance(op, plan.ViewOp)]
         inputs = 1 + max(
@@ -182,6 +194,9 @@ class LlvmEmitter:
                 f"  {address} = getelementptr i8, ptr {pointers[slot]}, {self._index} {offset}"
             )
             addresses[view.view] = address
+        clock = _Clock(self, name) if timed else None
+        if clock is not None:
+            lines.append(clock.read())
         for op in program.body.block.ops:
             if isinstance(op, plan.CallOp):
                 kernel = self._symbol(op.kernel.string_value())
@@ -189,9 +204,46 @@ class LlvmEmitter:
                     self.declare(kernel, "void", ["ptr"] * len(op.arguments))
                 arguments = ", ".join(f"ptr {addresses[a]}" for a in op.arguments)
                 lines.append(f"  call void @{kernel}({arguments})")
+                if clock is not None:
+                    lines.append(clock.read())
+        if clock is not None:
+            self._functions.append(clock.entry())
         body = "\n".join(lines)
         self._functions.append(
             f"define void @{name}(ptr %block) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+        )
+
+
+class _Clock:
+    """Reads the time into one element of an array after the other."""
+
+    _MONOTONIC = 1
+
+    def __init__(self, module: LlvmEmitter, program: str) -> None:
+        self._entry = f"@{times_entry(program)}"
+        self._array = f"{self._entry}.array"
+        self._word = f"i{module.target.pointer_bits}"
+        self._element = f"{{ {self._word}, {self._word} }}"
+        self._bytes = 2 * module.target.pointer_bits // 8
+        copy = f"llvm.memcpy.p0.p0.{self._word}"
+        self._copy = module.declare(copy, "void", ["ptr", "ptr", self._word, "i1"])
+        self._read = module.declare("clock_gettime", "i32", ["i32", "ptr"])
+        self._count = 0
+
+    def read(self) -> str:
+        place = f"getelementptr ({self._element}, ptr {self._array}, i32 {self._count})"
+        self._count += 1
+        return f"  call i32 {self._read}(i32 {self._MONOTONIC}, ptr {place})"
+
+    def entry(self) -> str:
+        kind = f"[{self._count} x {self._element}]"
+        return (
+            f"{self._array} = internal global {kind} zeroinitializer, align 8\n"
+            f"define void {self._entry}(ptr %block) #0 {{\n"
+            "  %goal = load ptr, ptr %block\n"
+            f"  call void {self._copy}(ptr %goal, ptr {self._array}, "
+            f"{self._word} {self._count * self._bytes}, i1 false)\n"
+            "  ret void\n}\n"
         )
 
 
@@ -709,16 +761,18 @@ def emit_module(
     programs: Sequence[plan.ProgramOp],
     target: Target,
     symbols: Mapping[str, str] | None = None,
+    timed: bool = False,
 ) -> str:
     """LLVM IR of `kernels` and the entry points `programs`.
 
     `symbols`: for modules that are linked with others, the symbols of all kernels by name.
+    `timed`: entry points note when each call began and ended.
     """
     emitter = LlvmEmitter(target, symbols)
     for function in kernels:
         emitter.kernel(function)
     for program in programs:
-        emitter.program(program)
+        emitter.program(program, timed)
     if programs and target.threads > 1:
         emitter.pool()
     attributes = "attributes #0 = { nounwind }"

@@ -42,10 +42,13 @@ class HostCode:
     """Kernels among them that had to be compiled."""
 
 
-def host_code(lowered: Lowered, target: Target, store: ObjectStore | None) -> HostCode:
+def host_code(
+    lowered: Lowered, target: Target, store: ObjectStore | None, timed: bool = False
+) -> HostCode:
     """The code of `lowered`, compiled on every core of this machine where `store` lacks it.
 
-    The bytes are the same whatever the store holds and however many cores there are.
+    `timed`: entry points note when each call began and ended; the kernels are the same ones. The
+    bytes do not depend on what the store holds, nor on the number of cores.
     """
     keys = kernel_keys(lowered.kernels, target)
     symbols = kernel_symbols(keys)
@@ -57,7 +60,8 @@ def host_code(lowered: Lowered, target: Target, store: ObjectStore | None) -> Ho
         for kernel in missing:
             text = emit_module([kernel.build()], [], target, symbols)
             made[keys[kernel.name]] = pool.submit(compile_object, text, target)
-        program = compile_object(emit_module([], lowered.programs, target, symbols), target)
+        text = emit_module([], lowered.programs, target, symbols, timed)
+        program = compile_object(text, target)
     objects = {key: future.result() for key, future in made.items()}
     if store is not None and objects:
         store.add(objects)

@@ -41,8 +41,12 @@ class Session:
         self.arena = aligned_bytes(lowered.arena_bytes)
         self.state = _filled(lowered.state_image)
         self.constants = _filled(lowered.constants_image)
-        self._loaded = LoadedObject(code, list(lowered.entries), kernels, threads)
+        self._loaded = LoadedObject(code, self._symbols(), kernels, threads)
         self._ports = {name: _Ports(entry, self) for name, entry in lowered.entries.items()}
+
+    def _symbols(self) -> list[str]:
+        """The entry points of the code."""
+        return list(self.lowered.entries)
 
     def arena_parts(self) -> list[NDArray[np.uint8]]:
         """The arena by region, in the order of the argument block."""
