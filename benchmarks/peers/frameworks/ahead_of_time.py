@@ -14,17 +14,24 @@ class AheadOfTimeError(RuntimeError):
 
 def run_script(environment: str, script: str, task: Task) -> None:
     """Runs a script of this folder for `task`, in the environment beside this process's."""
-    python = Path(sys.prefix).parent / environment / "bin" / "python"
+    run_python(Path(sys.prefix).parent / environment / "bin" / "python", script, task)
+
+
+def run_python(python: Path, script: str, task: Task) -> str:
+    """The same with an interpreter; returns what it printed."""
     module = f"benchmarks.peers.frameworks.{script}"
-    run_ahead([str(python), "-m", module, *task.arguments()])
+    return run_ahead([str(python), "-m", module, *task.arguments()])
 
 
-def run_ahead(command: Sequence[str]) -> None:
-    """Runs a program of this environment. Raises AheadOfTimeError with its first error line."""
+def run_ahead(command: Sequence[str]) -> str:
+    """Runs a program of this environment; returns what it printed.
+
+    Raises AheadOfTimeError with its first error line.
+    """
     program = Path(sys.prefix) / "bin" / command[0]
     done = subprocess.run([str(program), *command[1:]], capture_output=True, text=True)
     if done.returncode == 0:
-        return
+        return done.stdout
     lines = done.stderr.strip().splitlines()
     errors = [line for line in lines if "rror" in line] or lines[-1:]
     raise AheadOfTimeError(errors[0] if errors else f"{command[0]} ended with {done.returncode}")

@@ -1,6 +1,9 @@
 """Worker: Niwaki. Images NHWC, filters OHWI."""
 
+import pickle
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,13 +12,13 @@ import numpy as np
 from xdsl.dialects.builtin import i32
 
 import niwaki
-from benchmarks.footprint import step_bytes
-from benchmarks.peers.models import EPSILON, Array, Layout, Model, Net, Parameter
+from benchmarks.peers.frameworks.ahead_of_time import run_python
+from benchmarks.peers.frameworks.niwaki_memory import LAYOUT, STEP_FILE
+from benchmarks.peers.models import EPSILON, Array, Model, Net, Parameter
 from benchmarks.peers.worker import Built, Task, serve
 from niwaki.ir.builder import ProgramBuilder, Value
 from niwaki.ir.dialects.tensor_op import shape_of
 
-LAYOUT = Layout(channels_last=True, filter_axes=(0, 2, 3, 1))
 SCHEMES = Path(__file__).parents[3] / "examples" / "schemes"
 
 
@@ -130,6 +133,7 @@ def build(task: Task) -> Built:
         program(model, task.batch),
         optimizer=niwaki.SGD(lr=model.lr),
         update=scheme(model, task.update),
+        threads=task.threads,
         target="host",
     )
     updated = {entry.name for entry in step.lowered.state if entry.kind == "parameter"}
@@ -138,7 +142,10 @@ def build(task: Task) -> Built:
         raise ValueError(f"'{task.update}' differs from the peers' in {', '.join(differing)}")
     x, y = model.data(task.batch, LAYOUT)
     # The compiler's own memory is not the step's: that is measured in a process without it.
-    return Built(lambda: step(x, y), step_bytes(step.lowered, step.object_code()))
+    compiled = replace(step.lowered, kernels=(), programs=()), step.object_code()
+    (task.folder / STEP_FILE).write_bytes(pickle.dumps(compiled))
+    peak = int(run_python(Path(sys.executable), "niwaki_memory", task))
+    return Built(lambda: step(x, y), peak)
 
 
 if __name__ == "__main__":
