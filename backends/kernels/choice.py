@@ -18,6 +18,11 @@ _LATENCY = 4
 _LEAST_ROWS_TO_PACK = 12
 """Rows of A for which rewriting B pays."""
 
+_LEAST_POSITIONS_FOR_STRIPS = 64
+"""Fewer would not outweigh loading and storing the sums."""
+_CACHES_FOR_STRIPS = 6
+"""Below, the next larger cache keeps up."""
+
 
 @dataclass(frozen=True)
 class RegisterTile:
@@ -30,6 +35,18 @@ class RegisterTile:
 def packs_columns(rows: int, target: Target) -> bool:
     """Whether B is packed in panels: for vectors only, and enough rows to share the work."""
     return target.lanes > 1 and rows >= _LEAST_ROWS_TO_PACK
+
+
+def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
+    """Whether a filter's cotangent is summed up strip by strip of positions.
+
+    For vectors only, and if tiles would read much more than stays in cache, one after another.
+    """
+    return (
+        target.lanes > 1
+        and positions >= _LEAST_POSITIONS_FOR_STRIPS
+        and read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
+    )
 
 
 def register_tile(

@@ -11,13 +11,14 @@ from niwaki.backends.kernels import (
     convolution,
     depthwise,
     filter_gradient,
+    gradient_strips,
     packed,
     packed_depthwise,
     packed_gradient,
     windows,
 )
 from niwaki.backends.kernels.builder import Index, Value
-from niwaki.backends.kernels.choice import packs_columns
+from niwaki.backends.kernels.choice import packs_columns, sums_by_strips
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.operands import Contraction
 from niwaki.backends.kernels.packed_product import PackedProduct
@@ -54,7 +55,7 @@ def select_contraction(
         x = shape_of(anchor.x)
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
             return depthwise.select_filter_gradient(anchor, contraction)
-        return filter_gradient.select(anchor, contraction)
+        return _filter_cotangent(anchor, contraction)
     assert isinstance(anchor, Gathering)
     if _is_depthwise(anchor):
         return depthwise.select_gather(anchor, contraction)
@@ -76,6 +77,14 @@ def _select_packed(anchor: Operation | None, contraction: Contraction) -> Kernel
             return packed.select(anchor, contraction)
         case _:
             return None
+
+
+def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
+    shape = filter_gradient.shape_of_filter_gradient(anchor)
+    read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
+    if sums_by_strips(shape.positions, read, contraction.target):
+        return gradient_strips.select(shape, contraction)
+    return filter_gradient.select(shape, contraction)
 
 
 def _is_depthwise(anchor: Gathering) -> bool:

@@ -7,7 +7,6 @@ channels, and with dense kernels those of a whole kernel row, are one contiguous
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
 
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
@@ -20,73 +19,19 @@ from niwaki.backends.kernels.convolution import (
     spec_of,
     unflatten,
 )
-from niwaki.backends.kernels.gather import Gather, Gathering
+from niwaki.backends.kernels.gather import Gathering
 from niwaki.backends.kernels.operands import Contraction, Operand, References
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
 from niwaki.backends.kernels.product import Origins, PackedColumns, Put, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.kernels.strips import Strip, copy_strip, reach
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
 from niwaki.backends.targets import Target
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Some rows of output positions of one phase, and the part of the input that they read."""
-
-    phase: Phase
-    images: int
-    rows: int
-    """Of output positions, in each image."""
-    shape: ConvolutionShape
-
-    @property
-    def positions(self) -> int:
-        """Of all images."""
-        return self.images * self.rows * self.phase.columns.positions
-
-    @property
-    def copied(self) -> bool:
-        """Whether taps leave the input."""
-        return not (self.phase.rows.inside and self.phase.columns.inside)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns of the image that is read: the copy, or all of the input."""
-        if not self.copied:
-            return self.shape.in_size
-        rows, columns = self.phase.rows, self.phase.columns
-        return _reach(rows, self.rows), _reach(columns, columns.positions)
-
-    @property
-    def elements(self) -> int:
-        """Of the copy."""
-        return self.images * prod(self.size) * self.shape.in_channels if self.copied else 0
-
-    def offset(self, position: int) -> int:
-        """Where a position starts to read, in elements behind the first one."""
-        image, place = divmod(position, self.rows * self.phase.columns.positions)
-        row, column = divmod(place, self.phase.columns.positions)
-        height, width = self.size
-        line = (image * height + row * self.phase.rows.in_step) * width
-        return (line + column * self.phase.columns.in_step) * self.shape.in_channels
-
-    def regular(self, count: int) -> bool:
-        """Whether tiles of `count` positions all lie alike."""
-        line = self.phase.columns.positions
-        if line % count == 0:
-            return True
-        image = self.rows * line
-        return count % line == 0 and (self.images == 1 or image % count == 0)
-
-
-def _reach(gather: Gather, positions: int) -> int:
-    """How many inputs the taps of neighbouring positions span."""
-    return (positions - 1) * gather.in_step + (gather.count - 1) * gather.offset_step + 1
-
-
 def strip_of(shape: ConvolutionShape, phase: Phase, target: Target) -> Strip:
     """As much as stays in cache with its results: rows of an image, or several images."""
-    width = _reach(phase.columns, phase.columns.positions)
+    width = reach(phase.columns, phase.columns.positions)
     read = phase.rows.in_step * width * shape.in_channels
     row_bytes = 4 * (read + phase.columns.positions * shape.out_channels)
     rows = strip_rows(phase.rows.positions, row_bytes, target)
@@ -270,7 +215,8 @@ class WindowKernel:
         height, width = shape.in_size
         source, first = self._scratch, self.plan.transposed
         if strip.copied:
-            self._copy_strip(strip, image, row)
+            place = (image, row)
+            copy_strip(k, strip, self.refs.anchor[0], self._scratch, first, place, self.target)
         else:
             source = self.refs.anchor[0]
             y = k.iadd(k.imul(row, phase.rows.in_step), phase.rows.offset)
@@ -322,59 +268,6 @@ class WindowKernel:
             over_columns = Sum(columns.count, columns.offset_step * shape.in_channels, depth)
             inner = [over_columns, Sum(depth, 1, 1)]
         return [s for s in [over_rows, *inner[:-1]] if s.count != 1] + inner[-1:]
-
-    def _copy_strip(self, strip: Strip, image: Index, row: Index) -> None:
-        """The rows of the input that the strip reads, zeros where there are none."""
-        k, shape = self.k, self.shape
-        rows, columns, channels = strip.phase.rows, strip.phase.columns, shape.in_channels
-        height, width = strip.size
-        left = min(max(0, -columns.offset), width)
-        first = columns.offset + left
-        inner = max(0, min(shape.in_size[1] - first, width - left))
-        top = k.iadd(k.imul(row, rows.in_step), rows.offset)
-
-        def line(number: Index, y: Index) -> None:
-            source_y = k.iadd(top, y)
-            goal = k.affine([(number, height), (y, 1)])
-            goal = k.iadd(k.imul(goal, width * channels), self.plan.transposed)
-            source = k.iadd(k.imul(k.iadd(image, number), shape.in_size[0]), source_y)
-            source = k.affine([(source, shape.in_size[1] * channels)], first * channels)
-
-            def copy() -> None:
-                self._fill(goal, left * channels)
-                self._move(source, k.iadd(goal, left * channels), inner * channels)
-                rest = left + inner
-                self._fill(k.iadd(goal, rest * channels), (width - rest) * channels)
-
-            if rows.inside:
-                copy()
-                return
-            inside = k.bit_and(
-                k.icompare(source_y, 0, "sge"), k.icompare(source_y, shape.in_size[0], "slt")
-            )
-            k.choose(inside, copy, lambda: self._fill(goal, width * channels))
-
-        if strip.images == 1:
-            k.each(0, height, 1, lambda y: line(0, y))
-        else:
-            k.each(0, strip.images, 1, lambda n: k.each(0, height, 1, lambda y: line(n, y)))
-
-    def _move(self, source: Index, goal: Index, count: int) -> None:
-        k, x = self.k, self.refs.anchor[0]
-
-        def block(start: Index, lanes: int) -> None:
-            value = x.load(k, k.iadd(source, start), lanes)
-            k.store(value, self._scratch.ref, [k.iadd(goal, start)])
-
-        each_block(k, count, self.target.lanes, block)
-
-    def _fill(self, goal: Index, count: int) -> None:
-        k, scratch = self.k, self._scratch
-
-        def block(start: Index, lanes: int) -> None:
-            k.store(k.constant(0, scratch.element, lanes), scratch.ref, [k.iadd(goal, start)])
-
-        each_block(k, count, self.target.lanes, block)
 
     def _clear(self, phase: Phase) -> None:
         """A phase without taps: the cotangent is 0 there."""
