@@ -11,7 +11,7 @@ from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.units import Memory
 from niwaki.backends.targets import Target
 
-_LEAST_NS = 4000
+LEAST_NS = 4000
 """Estimated time of one thread from which on a section is divided: a few times a dispatch."""
 _FLOPS_PER_NS_AND_LANE = 4
 _BYTES_PER_NS = 16
@@ -20,12 +20,12 @@ _BYTES_PER_NS = 16
 def on_threads(spec: KernelSpec, target: Target) -> KernelSpec:
     """`spec` for all threads of `target`: every part has a workspace; results stay the same."""
     time = _nanoseconds(spec, target)
-    if target.threads == 1 or time < _LEAST_NS:
+    if target.threads == 1 or time < LEAST_NS:
         return spec
 
     def build(name: str) -> FuncOp:
         function = spec.build(name)
-        return divide(function, _memory(spec, function), target.threads, _LEAST_NS / time)
+        return divide(function, _memory(spec, function), target.threads, LEAST_NS / time)
 
     workspace = scratch_stride(spec.workspace) * target.threads
     return replace(spec, workspace=workspace, build=build)

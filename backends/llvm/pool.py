@@ -23,8 +23,8 @@ _PAUSE = {
     "aarch64": ("declare void @llvm.aarch64.isb(i32)", "call void @llvm.aarch64.isb(i32 15)"),
 }
 """What a spinning core does to let others work."""
-_SPINS = 2000
-"""Pauses before a thread sleeps: 20 to 100 us, about what waking it costs."""
+_SPINS = 4000
+"""Pauses before a thread sleeps: 50 to 200 us, as long as many a kernel on one thread takes."""
 
 _TEXT = """
 ; Each on a cache line of its own.

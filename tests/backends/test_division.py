@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from xdsl.dialects.builtin import MemRefType, f32
 from xdsl.dialects.func import FuncOp
+from xdsl.ir import SSAValue
 
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.backends.kernels.division import divide
@@ -23,7 +24,7 @@ def _divided(emit: Emit, sizes: Sequence[int], scratch: bool = False, same: bool
     emit(k)
     function = k.finish()
     arguments = function.body.block.args
-    classes = {a: a for a in arguments}
+    classes: dict[SSAValue, SSAValue] = {a: a for a in arguments}
     if same:
         classes[arguments[1]] = arguments[0]
     memory = Memory(classes, arguments[-1] if scratch else None)
