@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file
 
+from niwaki.object_cache import ObjectCache
 from niwaki.tools import compile_command, driver
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -220,6 +221,20 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert "qemu-system-arm" in result["install"]
     assert run("doctor") == 0
     assert f"to install what is missing: {result['install']}" in capsys.readouterr().out
+
+
+def test_doctor_shows_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NIWAKI_CACHE", str(tmp_path))
+    ObjectCache(tmp_path).add({"0" * 64: b"code"})
+    assert run("doctor", "--json") == 0
+    cache = json.loads(capsys.readouterr().out)["cache"]
+    assert (cache["folder"], cache["objects"]) == (str(tmp_path), 1)
+    assert 0 < cache["bytes"] < cache["limit_bytes"]
+    monkeypatch.setenv("NIWAKI_CACHE", "off")
+    assert run("doctor") == 0
+    assert "off (NIWAKI_CACHE)" in capsys.readouterr().out
 
 
 # --- failures
