@@ -113,10 +113,11 @@ def attention(
     scores = scaled(n, n.matmul(query, turned), as_f32(factor))
     if causal:
         rows, columns = scores.shape[-2:]
-        mask = n.table(
+        later = n.table(
             f"causal_mask.{rows}.{columns}",
             lambda: np.triu(np.full((rows, columns), MASKED, np.float32), 1),
         )
+        scores = n.elementwise(n.b.add, scores, later)
     if mask is not None and n.element(mask) == i1:
         scores = n.select(mask, scores, n.scalar(MASKED))
     elif mask is not None:
