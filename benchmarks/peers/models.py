@@ -287,7 +287,7 @@ class Model:
         if update == "last":
             first = head + 1 - self.last
             return [p.name for p in parameters if p.layer is not None and p.layer >= first]
-        raise ValueError(f"the update '{update}' is a part of some tensors")
+        raise ValueError(f"the update '{update}' moves parts of tensors")
 
 
 def _drawn(parameter: Parameter, random: np.random.RandomState) -> Array:

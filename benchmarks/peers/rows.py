@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from benchmarks.common import Row
 from benchmarks.peers.comparison import Comparison, Outcome
-from benchmarks.peers.contestants import OURS
+from benchmarks.peers.contestants import OURS, PEERS
 
 DIFFERENCE = 1e-3
 """Losses that differ by more, of 1 + the loss, are not of the same computation."""
@@ -63,13 +63,15 @@ def _rows(comparison: Comparison) -> list[Row]:
 
 
 def _against_ours(case: str, peer: str, theirs: Outcome, ours: Outcome) -> list[Row]:
-    """None if ours did not run."""
+    """Nothing if ours did not run; our own full update may have other losses."""
     time, difference = ratio_of_rounds(theirs, ours), loss_difference(theirs, ours)
     if ours.start is None or time is None or difference is None:
         return []
     milliseconds, peak = statistics.median(ours.milliseconds), ours.start.peak_bytes
-    return [
+    rows = [
         Row(case, "ms.step", milliseconds, "ms", peer, time),
         Row(case, "rss.bytes", peak, "bytes", peer, peak_ratio(theirs, ours)),
-        Row(case, "loss.difference", difference, "of 1 + loss", peer),
     ]
+    if peer in PEERS:
+        rows.append(Row(case, "loss.difference", difference, "of 1 + loss", peer))
+    return rows

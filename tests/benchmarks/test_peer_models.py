@@ -83,7 +83,7 @@ def test_constants_are_not_trained() -> None:
 
 
 def test_scheme_has_no_whole_tensors() -> None:
-    with pytest.raises(ValueError, match="a part of some tensors"):
+    with pytest.raises(ValueError, match="moves parts of tensors"):
         MODELS["mobilenetv2-w0.35-128"].trainable("scheme")
 
 

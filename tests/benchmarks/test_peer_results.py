@@ -63,6 +63,13 @@ def test_rows() -> None:
     ]
 
 
+def test_losses_of_our_full_update_are_not_compared() -> None:
+    outcomes = {"niwaki": outcome([2.0]), "niwaki-full": outcome([6.0])}
+    metrics = {row.metric for row in rows_of([Comparison(CASE, outcomes)])}
+    assert "ms.step.niwaki-full" in metrics
+    assert "loss.difference" not in metrics
+
+
 def test_rows_without_ours() -> None:
     rows = rows_of([Comparison(CASE, {"niwaki": refusal("no"), "torch": outcome([8.0])})])
     assert [row.metric for row in rows] == [

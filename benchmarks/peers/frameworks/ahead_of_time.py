@@ -23,13 +23,13 @@ def run_python(python: Path, script: str, task: Task) -> str:
     return run_ahead([str(python), "-m", module, *task.arguments()])
 
 
-def run_ahead(command: Sequence[str]) -> str:
-    """Runs a program of this environment; returns what it printed.
+def run_ahead(command: Sequence[str], folder: Path | None = None) -> str:
+    """Runs a program of this environment in `folder`; returns what it printed.
 
     Raises AheadOfTimeError with its first error line.
     """
     program = Path(sys.prefix) / "bin" / command[0]
-    done = subprocess.run([str(program), *command[1:]], capture_output=True, text=True)
+    done = subprocess.run([str(program), *command[1:]], cwd=folder, capture_output=True, text=True)
     if done.returncode == 0:
         return done.stdout
     lines = done.stderr.strip().splitlines()

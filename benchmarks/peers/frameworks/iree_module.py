@@ -14,15 +14,16 @@ FLAGS = (
     "--iree-hal-local-target-device-backends=llvm-cpu",
     "--iree-llvmcpu-target-cpu=host",
     "--iree-opt-level=O3",
+    "--iree-llvmcpu-stack-allocation-limit=1048576",  # attention needs more than the default
 )
 
 
 def build(task: Task) -> Built:
     """The step as a module of IREE's virtual machine; parameters stay on its device."""
-    source, module_file = task.folder / "step.mlir", task.folder / "step.vmfb"
+    module_file = task.folder / "step.vmfb"
     if not module_file.exists():
         run_script("jax", "jax_export", task)
-        run_ahead(["iree-compile", str(source), f"-o={module_file}", *FLAGS])
+        run_ahead(["iree-compile", "step.mlir", "-o=step.vmfb", *FLAGS], task.folder)
     device = runtime.get_driver("local-task" if task.threads > 1 else "local-sync")
     device = device.create_default_device()
     context = runtime.SystemContext(config=runtime.Config(device=device))

@@ -86,7 +86,8 @@ def _filter(array: Array) -> Array:
 
 
 def _constant(array: Array) -> Any:
-    return expr.const(np.ascontiguousarray(array), list(array.shape), expr.NCHW)
+    element = expr.int if array.dtype == np.int32 else expr.float
+    return expr.const(np.ascontiguousarray(array), list(array.shape), expr.NCHW, element)
 
 
 def build(task: Task) -> Built:
