@@ -63,6 +63,14 @@ def test_compile_cmake_package(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "CMakeLists.txt").exists()
 
 
+@pytest.mark.parametrize("target", ["x86-64", "aarch64"])
+def test_compile_for_threads(tmp_path: Path, target: str) -> None:
+    out = tmp_path / "out"
+    options = ["--target", target, "--threads", "2", "--emit", "object"]
+    assert run("compile", MODEL, *HEAD, *options, "-o", out) == 0
+    assert b"stop_threads" in out.read_bytes()
+
+
 @pytest.mark.parametrize(("emit", "start"), [("object", b"\x7fELF"), ("llvm", b"")])
 def test_compile_to_a_file(tmp_path: Path, emit: str, start: bytes) -> None:
     out = tmp_path / "out"
@@ -249,6 +257,11 @@ def test_doctor_shows_the_cache(
         (["compile", MODEL, "-o", "out", "--update", "tail"], "unknown update 'tail'"),
         (["compile", MODEL, "-o", "out", "--target", "z80"], "unknown target 'z80'"),
         (["compile", MODEL, "-o", "out", "--lr", "-1"], "lr must be"),
+        (["compile", MODEL, "-o", "out", "--threads", "2"], "C packages run on one thread"),
+        (
+            ["compile", MODEL, "-o", "o", "--emit", "llvm", "--target", "armv7", "--threads", "2"],
+            "steps for armv7 run on one thread",
+        ),
         (["compile", MODEL, "-o", "out", "--name", "a b"], "cannot start C names"),
         (["compile", MODEL, "-o", "out", "--stop-after", "nothing"], "not in the pipeline"),
         (["compile", MODEL, "-o", "none/out", "--emit", "llvm"], "cannot write none/out"),
