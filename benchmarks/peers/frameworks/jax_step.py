@@ -119,8 +119,8 @@ def jax_step(task: Task) -> JaxStep:
 
     def loss_of(trained: Any, frozen: Any, x: Any, y: Any) -> Any:
         logits = model.network(Net(JaxOps(), {**frozen, **trained}), x)
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), y[..., None], -1)
-        return -chosen.mean()
+        rows = jax.nn.log_softmax(logits).reshape(y.size, model.classes)
+        return -jnp.take_along_axis(rows, y.reshape(-1, 1), 1).mean()
 
     def function(trained: Any, frozen: Any, x: Any, y: Any) -> Any:
         loss, gradients = jax.value_and_grad(loss_of)(trained, frozen, x, y)
