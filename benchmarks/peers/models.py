@@ -114,9 +114,10 @@ class Layout:
     def parameter(self, parameter: Parameter, array: Array) -> Array:
         """The value of `parameter` in this layout."""
         if array.ndim == 4:
-            grouped = parameter.groups > 1 and self.depthwise_axes is not None
-            axes = self.depthwise_axes if grouped else self.filter_axes
-            return np.ascontiguousarray(array.transpose(axes or self.filter_axes))
+            axes = self.filter_axes
+            if parameter.groups > 1 and self.depthwise_axes is not None:
+                axes = self.depthwise_axes
+            return np.ascontiguousarray(array.transpose(axes))
         if parameter.image is not None and self.channels_last:
             filters = array.reshape(-1, *parameter.image)
             array = filters.transpose(0, 2, 3, 1).reshape(array.shape)

@@ -148,6 +148,7 @@ def test_an_environment_is_installed_if_its_requirements_are(tmp_path: Path) -> 
     assert is_installed(tmp_path, "mnn")
 
 
+@pytest.mark.slow
 def test_comparison_of_ours_with_what_is_not_installed(tmp_path: Path) -> None:
     effort = Effort(rounds=2, seconds=0.01, limit=120)
     names = ["niwaki", "torch"]
