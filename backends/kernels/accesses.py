@@ -1,6 +1,6 @@
 """Which bytes of its arguments a kernel loads and stores, as linear forms of its loops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import memref, scf, vector
@@ -36,16 +36,21 @@ class AccessesOf:
         self.forms = IndexForms()
         self.all: list[Access] = []
         """In program order."""
+        self._inside: dict[Operation, list[Access]] = {}
+        self._storing: set[Operation] = set()
         self._arguments: dict[SSAValue, SSAValue] = {}
         """View of an argument -> the argument."""
         block = function.body.block
         self._arguments.update({a: a for a in block.args if isinstance(a.type, MemRefType)})
         self._walk(block)
-        self._of: Mapping[Operation, Access] = {access.op: access for access in self.all}
 
     def inside(self, ops: Sequence[Operation]) -> list[Access]:
         """The loads and stores of `ops` and of what they contain, in program order."""
-        return [self._of[op] for outer in ops for op in outer.walk() if op in self._of]
+        return [access for op in ops for access in self._inside.get(op, ())]
+
+    def stores(self, op: Operation) -> bool:
+        """Whether `op`, or what it contains, stores."""
+        return op in self._storing
 
     def _walk(self, block: Block) -> None:
         for op in block.ops:
@@ -84,4 +89,11 @@ class AccessesOf:
         elements = value.type.element_count() if isinstance(value.type, VectorType) else 1
         argument = self._arguments[ref]
         start = self.forms.joined(start)
-        self.all.append(Access(op, argument, start, elements * width, strides, stores))
+        access = Access(op, argument, start, elements * width, strides, stores)
+        self.all.append(access)
+        around: Operation | None = op
+        while around is not None:
+            self._inside.setdefault(around, []).append(access)
+            if stores:
+                self._storing.add(around)
+            around = around.parent_op()

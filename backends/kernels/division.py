@@ -14,7 +14,7 @@ from niwaki.backends.kernels.accesses import AccessesOf
 from niwaki.backends.kernels.divided_code import write
 from niwaki.backends.kernels.independence import NO_SCRATCH, Independence
 from niwaki.backends.kernels.sections import Divided, Item, Opened, Section, sections_in
-from niwaki.backends.kernels.units import Memory, Taken, Unit, is_divisible, iterations, work
+from niwaki.backends.kernels.units import Memory, Taken, Unit, is_divisible, iterations
 
 _DEEPEST = 3
 """Loops around one that is divided, at most."""
@@ -35,7 +35,7 @@ def divide(function: func.FuncOp, memory: Memory, parts: int, least_share: float
     taken = Taken(accesses, memory)
     division = _Division(taken, Independence(accesses, memory), parts)
     block = function.body.block
-    division.least = least_share * work(list(block.ops), accesses)
+    division.least = least_share * taken.work(block.ops)
     plan = division.plan(taken.body(block).units, ())
     if plan.time >= _GAIN * plan.whole or not division.scratch_survives(plan.items):
         return function
@@ -66,7 +66,7 @@ class _Division:
         items: list[Item] = []
         time, whole = 0.0, 0.0
         for unit in units:
-            alone = work(unit.ops, self._accesses)
+            alone = self._taken.work(unit.ops)
             item, cost = self._best(unit, alone, opened)
             last = items[-1] if items else None
             if isinstance(item, Section) and isinstance(last, Section):
@@ -112,7 +112,7 @@ class _Division:
         body = self._taken.body(unit.loop.body.block)
         if len(opened) <= _DEEPEST:
             inner = self.plan(body.units, (*opened, unit.loop))
-            each = work(body.ambient, self._accesses) + inner.time
+            each = self._taken.work(body.ambient) + inner.time
             time = iterations(unit.loop, self._accesses) * each
             if time < min(found[1], _GAIN * alone):
                 return Opened(unit.loop, inner.items), time
@@ -122,12 +122,12 @@ class _Division:
         """Operations one after the other, if the loops `depth` levels inside are divided."""
         loop = unit.loop
         if loop is None or (depth == 0 and not is_divisible(loop)):
-            return work(unit.ops, self._accesses)
+            return self._taken.work(unit.ops)
         count, block = iterations(loop, self._accesses), loop.body.block
         if depth == 0:
-            return -(-count // self._parts) * work(list(block.ops), self._accesses)
+            return -(-count // self._parts) * self._taken.work(block.ops)
         body = self._taken.body(block)
-        every_part = work(body.ambient, self._accesses)
+        every_part = self._taken.work(body.ambient)
         return count * (every_part + sum(self._time(u, depth - 1) for u in body.units))
 
     def _section(self, units: tuple[Divided, ...], opened: tuple[scf.ForOp, ...]) -> Section | None:

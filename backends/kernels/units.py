@@ -18,12 +18,8 @@ class Unit:
     """Neighbouring operations of a block: one loop, or code that belongs together."""
 
     ops: tuple[Operation, ...]
-
-    @property
-    def loop(self) -> scf.ForOp | None:
-        """The loop, if all that it leaves behind are stores."""
-        (first, *others) = self.ops
-        return first if isinstance(first, scf.ForOp) and not others and _is_loop(first) else None
+    loop: scf.ForOp | None
+    """The loop, if all that it leaves behind are stores."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,25 @@ class Taken:
         stored = {memory.same[a.argument] for a in accesses.all if a.stores}
         self._constant = {a.op for a in accesses.all if memory.same[a.argument] not in stored}
         self._bodies: dict[Block, Body] = {}
+        self._work: dict[Operation, int] = {}
 
     def body(self, block: Block) -> Body:
         """A block of the kernel."""
         if block not in self._bodies:
             self._bodies[block] = self._take(block)
         return self._bodies[block]
+
+    def work(self, ops: Iterable[Operation]) -> int:
+        """Operations that `ops` amount to, those of loops as often as they run."""
+        return sum(self._work_of(op) for op in ops)
+
+    def _work_of(self, op: Operation) -> int:
+        if not op.regions:
+            return not isinstance(op, scf.YieldOp)
+        if op not in self._work:
+            times = iterations(op, self.accesses) if isinstance(op, scf.ForOp) else 1
+            self._work[op] = 1 + times * sum(self.work(r.block.ops) for r in op.regions)
+        return self._work[op]
 
     def _take(self, block: Block) -> Body:
         ambient: list[Operation] = []
@@ -73,12 +82,20 @@ class Taken:
                 ambient.append(op)
                 continue
             start = min(needed, default=len(units))
-            if start == len(units) > 0 and not _is_loop(op) and not _is_loop(units[-1][-1]):
+            if start == len(units) > 0 and not self._loop([op]) and not self._loop(units[-1]):
                 start -= 1
             merged = [o for unit in units[start:] for o in unit] + [op]
             units[start:] = [merged]
             owner.update(dict.fromkeys(merged, start))
-        return Body(tuple(ambient), tuple(Unit(tuple(unit)) for unit in units))
+        found = tuple(Unit(tuple(unit), self._loop(unit)) for unit in units)
+        return Body(tuple(ambient), found)
+
+    def _loop(self, ops: Sequence[Operation]) -> scf.ForOp | None:
+        """What `ops` consist of, if that is one loop without results."""
+        (first, *others) = ops
+        if others or not isinstance(first, scf.ForOp) or first.results:
+            return None
+        return first if self.accesses.stores(first) else None
 
     def _is_ambient(self, op: Operation) -> bool:
         if isinstance(op, _LOADS):
@@ -86,29 +103,10 @@ class Taken:
         return not op.regions and not isinstance(op, _STORES)
 
 
-def _is_loop(op: Operation) -> bool:
-    return isinstance(op, scf.ForOp) and not op.results and _any_store(op.walk())
-
-
-def _any_store(ops: Iterable[Operation]) -> bool:
-    return any(isinstance(op, _STORES) for op in ops)
-
-
 def _needed(op: Operation, owner: dict[Operation, int]) -> set[int]:
     """The units whose values `op`, or what it contains, uses."""
     used = (o.owner for inner in op.walk() for o in inner.operands)
     return {owner[o] for o in used if isinstance(o, Operation) and o in owner}
-
-
-def work(ops: Sequence[Operation], accesses: AccessesOf) -> int:
-    """Operations that `ops` amount to, those of loops as often as they run."""
-    total = 0
-    for op in ops:
-        total += not isinstance(op, scf.YieldOp)
-        for region in op.regions:
-            times = iterations(op, accesses) if isinstance(op, scf.ForOp) else 1
-            total += times * work(list(region.block.ops), accesses)
-    return total
 
 
 def iterations(loop: scf.ForOp, accesses: AccessesOf) -> int:
