@@ -18,6 +18,8 @@ _LATENCY = 4
 _LEAST_ROWS_TO_PACK = 12
 """Rows of A for which rewriting B pays."""
 
+_STRIP_POSITIONS = 192
+"""Of a strip of a convolution: they share one pass over its packed filter."""
 _LEAST_POSITIONS_FOR_STRIPS = 64
 """Fewer would not outweigh loading and storing the sums."""
 _CACHES_FOR_STRIPS = 6
@@ -88,9 +90,20 @@ def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
     return (count - 1) * strip(-(-vectors // count)) + strip(max(wide, 1))
 
 
-def strip_rows(rows: int, row_bytes: int, target: Target) -> int:
-    """How many of `rows` are worked on at a time, so that what they read stays in cache."""
-    most = max(1, min(rows, target.cache_bytes // 2 // max(row_bytes, 1)))
+def divisor(count: int, least: int) -> int:
+    """The smallest divisor of `count` that is at least `least`, or all."""
+    return next((n for n in range(max(1, least), count) if count % n == 0), count)
+
+
+def strip_rows(rows: int, positions: int, row_bytes: int, target: Target) -> int:
+    """How many of `rows` (of so many positions each) are worked on at a time.
+
+    Enough positions to share what streams past, few enough that what they read stays in cache.
+    """
+    count = divisor(rows, -(-_STRIP_POSITIONS // positions))
+    most = max(1, target.cache_bytes // 2 // max(row_bytes, 1))
+    if count <= most:
+        return count
     for count in range(most, max(0, most // 2), -1):
         if rows % count == 0:
             return count

@@ -13,7 +13,7 @@ from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder
-from niwaki.backends.kernels.choice import RegisterTile, register_tile
+from niwaki.backends.kernels.choice import RegisterTile, divisor, register_tile
 from niwaki.backends.kernels.convolution import Phase
 from niwaki.backends.kernels.filter_gradient import FilterGradientShape
 from niwaki.backends.kernels.gather import Gather
@@ -35,11 +35,6 @@ from niwaki.backends.targets import Target
 
 _POSITIONS = 96
 """Of a strip, at least: they share loading and storing the sums."""
-
-
-def _divisor(count: int, least: int) -> int:
-    """The smallest divisor of `count` that is at least `least`, or all."""
-    return next((n for n in range(least, count) if count % n == 0), count)
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ class Plan:
     def strip(self) -> Strip:
         """Rows of positions of one image."""
         rows, columns = self.shape.rows, self.shape.columns
-        count = _divisor(rows.positions, -(-_POSITIONS // columns.positions))
+        count = divisor(rows.positions, -(-_POSITIONS // columns.positions))
         return Strip(Phase(rows, columns), 1, count, self.shape)
 
     @cached_property
@@ -124,7 +119,7 @@ def _flattened(shape: FilterGradientShape) -> FilterGradientShape:
     """1x1 filters at every position: the batch as rows of convenient length."""
     if not shape.flat:
         return shape
-    line = _divisor(shape.positions, _POSITIONS)
+    line = divisor(shape.positions, _POSITIONS)
     size = (shape.positions // line, line)
     rows, columns = (Gather(n, 0, 1, n, 1, 1, 0, 1, 0, 1) for n in size)
     return replace(shape, batch=1, in_size=size, out_size=size, rows=rows, columns=columns)

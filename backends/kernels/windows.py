@@ -30,14 +30,21 @@ from niwaki.backends.targets import Target
 
 
 def strip_of(shape: ConvolutionShape, phase: Phase, target: Target) -> Strip:
-    """As much as stays in cache with its results: rows of an image, or several images."""
-    width = reach(phase.columns, phase.columns.positions)
+    """As much as stays in cache with its results: rows of an image, or several images.
+
+    All positions where the filter is so large that packing its panels one by one saves more.
+    """
+    whole = Strip(phase, shape.batch, phase.rows.positions, shape)
+    packed = phase.count * shape.depth * shape.out_channels
+    if shape.groups == 1 and 4 * packed > target.cache_bytes and whole.elements < packed:
+        return whole
+    width, line = reach(phase.columns, phase.columns.positions), phase.columns.positions
     read = phase.rows.in_step * width * shape.in_channels
-    row_bytes = 4 * (read + phase.columns.positions * shape.out_channels)
-    rows = strip_rows(phase.rows.positions, row_bytes, target)
+    row_bytes = 4 * (read + line * shape.out_channels)
+    rows = strip_rows(phase.rows.positions, line, row_bytes, target)
     images = 1
     if rows == phase.rows.positions:
-        images = strip_rows(shape.batch, rows * row_bytes, target)
+        images = strip_rows(shape.batch, rows * line, rows * row_bytes, target)
         images = images if shape.batch % images == 0 else 1
     return Strip(phase, images, rows, shape)
 
