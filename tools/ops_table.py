@@ -39,7 +39,6 @@ FAMILIES: Mapping[str, tuple[ModuleType, Sequence[type[Operation]]]] = {
 """Title -> the file of the dialect, and its operations."""
 
 ORIGINS: Mapping[type[Operation], str] = {
-    nn.AndOp: "`autodiff`",
     nn.NarrowOp: "`narrow-stash`",
     nn.Conv2dDxOp: "`autodiff`",
     nn.Conv2dDwOp: "`autodiff`",

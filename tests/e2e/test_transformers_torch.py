@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import niwaki
 from niwaki.frontends import torch_export
 from niwaki.ir.training import SGD, AdamW, Optimizer, Scheme, TrainingOptions
 from niwaki.passes.pipelines import compile_program
@@ -101,3 +102,17 @@ def test_core_operations_train_as_well(name: str, tmp_path: Path) -> None:
 )
 def test_optimizers_are_those_of_torch(optimizer: Optimizer, tmp_path: Path) -> None:
     train_both("encoder", "full", optimizer, tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_batch_can_be_set(name: str) -> None:
+    tokens = np.random.default_rng(2).integers(0, TINY.vocabulary, (4, TINY.sequence))
+    labels = tokens[:, 0] % TINY.classes if name == "encoder" else tokens
+    losses: list[float] = []
+    for batch in (1, 4):
+        model = MODELS[name]()
+        exported = export(model, (torch.zeros(batch, TINY.sequence, dtype=torch.int64),))
+        program = torch_export.from_exported_program(exported)
+        step = niwaki.compile(program, batch=4, update="head")
+        losses.append(step(tokens.astype(np.int32), labels.astype(np.int32)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
