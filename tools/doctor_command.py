@@ -77,7 +77,7 @@ def _contents(cache: dict[str, object] | None) -> str:
     if cache is None:
         return f"off ({VARIABLE})"
     return (
-        f"{cache['objects']} kernels, {cache['bytes']:,} of {cache['limit_bytes']:,} bytes, in "
+        f"{cache['objects']} objects, {cache['bytes']:,} of {cache['limit_bytes']:,} bytes, in "
         f"{printable(str(cache['folder']))} ({VARIABLE} moves it or is off)"
     )
 

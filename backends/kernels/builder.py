@@ -62,6 +62,7 @@ class KernelBuilder:
         self._last_constant: Operation | None = None
         self._prototypes: dict[tuple[type[Operation], int], Operation] = {}
         self._vectors: dict[tuple[Attribute, int], VectorType] = {}
+        self._masks: dict[tuple[int, ...], DenseArrayBase] = {}
         self.args: tuple[Value, ...] = tuple(self._block.args)
 
     def finish(self) -> func.FuncOp:
@@ -146,8 +147,11 @@ class KernelBuilder:
         if not isinstance(value, int):
             return value
         if value not in self._indices:
-            attribute = IntegerAttr(value, IndexType())
-            self._indices[value] = self._hoist(arith.ConstantOp(attribute))
+            kind = IndexType()
+            constant = arith.ConstantOp.create(
+                result_types=[kind], properties={"value": IntegerAttr(value, kind)}
+            )
+            self._indices[value] = self._hoist(constant)
         return self._indices[value]
 
     # --- index arithmetic, folded where known
@@ -519,9 +523,15 @@ class KernelBuilder:
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         """The vector of the chosen lanes, counted through `a` and then `b`."""
-        mask = DenseArrayBase.from_list(i64, lanes)
+        key = tuple(lanes)
+        if key not in self._masks:
+            self._masks[key] = DenseArrayBase.from_list(i64, lanes)
         kind = self._vector(element_of(a.type), len(lanes))
-        return self._one(vector.ShuffleOp(a, b, mask, result_type=kind))
+        return self._one(
+            vector.ShuffleOp.create(
+                operands=[a, b], result_types=[kind], properties={"mask": self._masks[key]}
+            )
+        )
 
     def slice(self, x: Value, start: int, lanes: int) -> Value:
         """`lanes` neighbouring elements of a vector (all of them: itself)."""

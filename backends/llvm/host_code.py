@@ -1,4 +1,4 @@
-"""Machine code for this process: an object of each kernel, made once and kept, and of the program.
+"""Machine code for this process: objects of the kernels and of the program, made once and kept.
 
 Kernels are the same wherever the same operations meet the same layouts, so their objects are kept
 under what they compute; neither their functions nor their code are made again.
@@ -52,33 +52,32 @@ def host_code(
     """
     keys = kernel_keys(lowered.kernels, target)
     symbols = kernel_symbols(keys)
-    found = {} if store is None else {key: store.get(key) for key in keys.values()}
+    program_text = emit_module([], lowered.programs, target, symbols, timed)
+    program = _key(target, program_text)
+    found = {} if store is None else {key: store.get(key) for key in (program, *keys.values())}
     missing = [k for k in lowered.kernels if found.get(keys[k.name]) is None]
     made: dict[str, Future[bytes]] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        if found.get(program) is None:
+            made[program] = pool.submit(compile_object, program_text, target)
         # Kernels are built here while others of them are compiled there.
         for kernel in missing:
             text = emit_module([kernel.build()], [], target, symbols)
             made[keys[kernel.name]] = pool.submit(compile_object, text, target)
-        text = emit_module([], lowered.programs, target, symbols, timed)
-        program = compile_object(text, target)
     objects = {key: future.result() for key, future in made.items()}
     if store is not None and objects:
         store.add(objects)
-    code = {**found, **objects}
-    kernels = tuple(c for key in keys.values() if (c := code[key]) is not None)
-    return HostCode(program, kernels, len(missing))
+    code = {key: value for key, value in found.items() if value is not None} | objects
+    return HostCode(code[program], tuple(code[key] for key in keys.values()), len(missing))
 
 
 def kernel_keys(kernels: Sequence[LoweredKernel], target: Target) -> dict[str, str]:
     """Name -> a hash of all that the code of the kernel follows from."""
-    start = sha256(f"{code_fingerprint()}\n{target}\n".encode())
-    keys: dict[str, str] = {}
-    for kernel in kernels:
-        state = start.copy()
-        state.update(kernel.identity.encode())
-        keys[kernel.name] = state.hexdigest()
-    return keys
+    return {kernel.name: _key(target, kernel.identity) for kernel in kernels}
+
+
+def _key(target: Target, content: str) -> str:
+    return sha256(f"{code_fingerprint()}\n{target}\n{content}".encode()).hexdigest()
 
 
 def kernel_symbols(keys: Mapping[str, str]) -> dict[str, str]:
