@@ -112,13 +112,14 @@ def products(size: int, seconds: float) -> list[Row]:
         lowered = lower(program, target)
         loaded = LoadedObject(object_code(lowered, target), ["forward"], threads=threads)
         arena, nothing = aligned_bytes(lowered.arena_bytes), aligned_bytes(0)
-        block = pointer_block([arena, nothing, nothing, *arrays])
-        steps.append(partial(call, loaded, block))
+        memory = [arena, nothing, nothing, *arrays]
+        steps.append(partial(call, loaded, pointer_block(memory), memory))
     return compared(f"matmul-{size}/host", "ms", steps, seconds)
 
 
-def call(loaded: LoadedObject, block: NDArray[np.uintp]) -> None:
-    """Runs the entry point; the arrays stay in place."""
+def call(loaded: LoadedObject, block: NDArray[np.uintp], memory: Sequence[object]) -> None:
+    """Runs the entry point on `block`, the addresses of `memory`."""
+    del memory
     loaded.functions["forward"](block.ctypes.data)
 
 
