@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TextIO
 
 from benchmarks.peers.models import Model
@@ -163,7 +164,7 @@ def _answer(answers: TextIO, message: object) -> None:
 
 def _describe(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return shorten(f"{type(error).__name__}: {lines[0] if lines else ''}", 160)
 
 
 def _status_bytes(field: str) -> int:
