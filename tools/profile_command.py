@@ -14,7 +14,7 @@ from niwaki.backends.targets import get_target
 from niwaki.files import write_atomically
 from niwaki.ir.errors import UsageError
 from niwaki.profiling import CallProfile, Profile
-from niwaki.tools.model_flags import add_model_flags, compile_model
+from niwaki.tools.model_flags import add_model_flags, add_threads_flag, compile_model
 from niwaki.tools.output_files import check_suffix
 from niwaki.tools.profile_trace import trace_json
 from niwaki.tools.random_batch import random_batch
@@ -26,6 +26,7 @@ _COLUMNS = f"{'us':>10}{'% of step':>11}{'GFLOP/s':>9}{'GB/s':>8}{'roofline':>10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, how long to measure, and the files to write."""
     add_model_flags(parser)
+    add_threads_flag(parser)
     parser.add_argument(
         "--repetitions",
         metavar="N",

@@ -37,8 +37,9 @@ def slices(profile: Profile) -> list[dict[str, Any]]:
     return [event for event in events if event["ph"] == "X"]
 
 
-def test_json_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*SHORT, "--json") == 0
+@pytest.mark.parametrize("threads", [1, 2])
+def test_json_adds_up(threads: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*SHORT, "--json", "--threads", str(threads)) == 0
     data = json.loads(capsys.readouterr().out)
     assert set(data) == {
         "schema",
