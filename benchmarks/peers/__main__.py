@@ -72,7 +72,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _end(*_: object) -> None:
-    """As an exception, which ends the paused workers too."""
+    """As an exception: files and workers are cleared away."""
     sys.exit(1)
 
 

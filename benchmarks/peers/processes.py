@@ -44,7 +44,7 @@ class Worker:
                     stdin=theirs.fileno(),
                     stdout=printed,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,
+                    process_group=0,  # of this session: a paused one ends when we are killed
                 )
         finally:
             os.sched_setaffinity(0, own)

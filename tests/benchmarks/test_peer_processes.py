@@ -1,6 +1,7 @@
 """Workers as processes: answers, errors, time limits, pauses; and what is run at all."""
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from benchmarks.peers.__main__ import cases
 from benchmarks.peers.comparison import Case, Effort, compare
 from benchmarks.peers.contestants import CONTESTANTS, ENVIRONMENTS, PEERS
 from benchmarks.peers.install import environments_of, is_installed
-from benchmarks.peers.processes import Worker, WorkerError, idle_processors
+from benchmarks.peers.processes import ROOT, Worker, WorkerError, idle_processors
 from benchmarks.peers.worker import step_milliseconds
 
 ECHO = """
@@ -88,6 +89,26 @@ def test_pause(started: list[Worker], tmp_path: Path) -> None:
         time.sleep(0.01)
     assert state == "T"
     assert worker.ask("2", 30)["said"] == 2
+
+
+def test_a_paused_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from benchmarks.peers.processes import Worker
+worker = Worker([sys.executable, "-c", {ECHO!r}], {{"THREADS": "3"}}, os.sched_getaffinity(0), Path({str(tmp_path)!r}) / "log")
+worker.ask("1", 30)
+worker.pause()
+print(worker._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    path = Path("/proc") / done.stdout.strip()
+    for _ in range(200):
+        if not path.exists() or path.joinpath("stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.01)
+    pytest.fail("the worker is still there")
 
 
 class Steps:
