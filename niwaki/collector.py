@@ -10,7 +10,7 @@ _ALLOCATIONS = 50_000
 
 @contextmanager
 def rare_collections() -> Generator[None]:
-    """Looks for garbage less often: half the time that building IR takes went there."""
+    """Looks for garbage less often: building IR makes hardly any, and much to look through."""
     usual = gc.get_threshold()
     if usual[0] == 0 or usual[0] >= _ALLOCATIONS:
         yield

@@ -26,7 +26,7 @@ def _machine(target: Target) -> llvm.TargetMachine:
     return found.create_target_machine(
         cpu=target.cpu,
         features=target.features,
-        # 2 takes a quarter longer and makes nothing faster: kernels are scheduled by hand.
+        # 2 takes longer and makes nothing faster: kernels are scheduled by hand.
         opt=1,
         reloc="pic",
         codemodel="default",
