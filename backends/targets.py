@@ -26,6 +26,8 @@ class Target:
     vector_registers: int
     """Registers that hold a vector (or a float, where kernels are scalar)."""
     pointer_bits: int
+    cache_bytes: int = 512 << 10
+    """Of the largest cache that a core has to itself."""
     packed_halves: bool = False
     """Whether the core multiplies pairs of 16-bit halves (ARM's DSP extension)."""
     vector_dots: bool = False
@@ -50,6 +52,8 @@ class Target:
     """The memories of the user's board; empty: one memory, as large as the program needs."""
     jit: bool = False
     """Whether this process can run the code."""
+    threads: int = 1
+    """Threads that a step runs on."""
 
     @property
     def has_flash(self) -> bool:
@@ -217,10 +221,10 @@ def _host() -> Target:
     features = llvm.get_host_cpu_features()
     architecture = triple.split("-")[0]
     base = TARGETS["aarch64" if architecture in ("aarch64", "arm64") else "x86-64"]
-    lanes, registers = base.lanes, base.vector_registers
+    lanes, registers, cache = base.lanes, base.vector_registers, base.cache_bytes
     if architecture == "x86_64":
         if features.get("avx512f"):
-            lanes, registers = 16, 32
+            lanes, registers, cache = 16, 32, 1 << 20
         elif not features.get("avx2"):
             lanes = 4
     return replace(
@@ -231,14 +235,32 @@ def _host() -> Target:
         features=features.flatten(),
         lanes=lanes,
         vector_registers=registers,
+        cache_bytes=cache,
         cc=("gcc",),
         emulator=(),
         jit=True,
     )
 
 
+def with_threads(target: Target, threads: int) -> Target:
+    """`target` with steps on `threads` threads.
+
+    Raises UsageError if it has no threads.
+    """
+    if threads < 1:
+        raise UsageError(f"threads must be >= 1, got {threads}")
+    able = target.pointer_bits == 64 and "linux" in target.triple and not target.regions
+    if threads > 1 and not able:
+        raise UsageError(
+            f"steps for {target.name} run on one thread: leave threads={threads} out; host, x86-64 "
+            "and aarch64 have more, on Linux"
+        )
+    return replace(target, threads=threads)
+
+
 def portable_c(target: Target) -> Target:
     """`target` as the C emitter sees it: it has vectors of Helium; other kernels are scalar."""
     if target.vector_dots:
         return target
-    return replace(target, lanes=1, vector_registers=min(target.vector_registers, 16))
+    registers = min(target.vector_registers, 16)
+    return replace(target, lanes=1, vector_registers=registers, threads=1)

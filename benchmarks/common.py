@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,9 +25,15 @@ class Row:
 
 
 def interleaved(
-    steps: Sequence[Callable[[], object]], seconds: float, least: int = 5
+    steps: Sequence[Callable[[], object]],
+    seconds: float,
+    least: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Median milliseconds of each of `steps`, timed in turn so that all see the same machine."""
+    """Median milliseconds of each of `steps`, timed in turn so that all see the same machine.
+
+    `clock`: with `time.thread_time`, what other processes take of the core does not count.
+    """
     for step in steps:
         step()
         step()
@@ -35,9 +41,9 @@ def interleaved(
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < least:
         for step, samples in zip(steps, times, strict=True):
-            start = time.perf_counter()
+            start = clock()
             step()
-            samples.append(1e3 * (time.perf_counter() - start))
+            samples.append(1e3 * (clock() - start))
     return [statistics.median(samples) for samples in times]
 
 
@@ -87,13 +93,19 @@ def print_rows(rows: Sequence[Row]) -> None:
         )
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """The JSON file, whole or not at all."""
+def write_rows(
+    path: Path, rows: Sequence[Row], versions: Mapping[str, str] | None = None, **more: object
+) -> None:
+    """The JSON file, whole or not at all.
+
+    `versions`: beside those of this environment; `more`: further parts of the document.
+    """
     document = {
         "schema": 1,
         "machine": _machine(),
-        "versions": _versions(),
+        "versions": {**_versions(), **(versions or {})},
         "rows": [asdict(row) for row in rows],
+        **more,
     }
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(document, indent=1) + "\n")

@@ -37,7 +37,7 @@ def step_bytes(lowered: "Lowered", code: bytes) -> int:
     """Most bytes beyond those after import, from loading the compiled step on."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step"
-        bare = replace(lowered, module=None)  # pyright: ignore[reportArgumentType]
+        bare = replace(lowered, kernels=(), programs=())
         path.write_bytes(pickle.dumps((bare, code)))
         return _in_child(f"step_child({str(path)!r})")
 

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
+import numpy as np
 from xdsl.dialects.builtin import i32
 
 from niwaki.frontends import idioms
 from niwaki.frontends.checked_json import Json
 from niwaki.frontends.conversion import Unsupported
-from niwaki.frontends.nchw import MAX_PARTS, Imported, NchwBuilder, checked_axis, small
+from niwaki.frontends.nchw import (
+    MAX_ELEMENTS,
+    MAX_PARTS,
+    Imported,
+    NchwBuilder,
+    checked_axis,
+    small,
+)
 from niwaki.ir.dialects.tensor_op import broadcast_shapes, require
 
 Result: TypeAlias = Imported | Sequence[Imported] | int
@@ -233,9 +241,44 @@ def _full_like(n: NchwBuilder, a: Arguments) -> Result:
 
 
 def _full(n: NchwBuilder, a: Arguments) -> Result:
+    size = a.integers("size")
+    if a.integer("dtype", FLOAT) == BOOL:
+        return _is_true(n, n.full(float(a.flag("fill_value")), size))
     if a.integer("dtype", FLOAT) != FLOAT:
-        raise Unsupported("constant that is not float32")
-    return n.full(a.number("fill_value"), a.integers("size"))
+        raise Unsupported("constant that is neither float32 nor bool")
+    return n.full(a.number("fill_value"), size)
+
+
+def _arange(n: NchwBuilder, a: Arguments) -> Result:
+    start, end, step = a.number("start", 0.0), a.number("end"), a.number("step", 1.0)
+    whole = all(v.is_integer() for v in (start, end, step))
+    dtype = a.integer("dtype", LONG if whole else FLOAT)
+    if dtype not in (FLOAT, INT, LONG):
+        raise Unsupported(f"numbers of scalar type {dtype}")
+    require(step != 0 and 0 < (end - start) / step <= MAX_ELEMENTS, "a range without an end")
+    element = np.float32 if dtype == FLOAT else np.int32
+    name = f"range.{start:g}.{end:g}.{step:g}.{element.__name__}"
+    return n.table(name, lambda: np.arange(start, end, step).astype(element))
+
+
+def _is_true(n: NchwBuilder, numbers: Imported) -> Imported:
+    """0 and 1 as bits."""
+    return n.elementwise(partial(n.b.compare, predicate="gt"), numbers, n.scalar(0.5))
+
+
+def _logical_not(n: NchwBuilder, a: Arguments) -> Result:
+    numbers = n.elementwise(n.b.cast, a.tensor("self"))
+    return n.elementwise(partial(n.b.compare, predicate="lt"), numbers, n.scalar(0.5))
+
+
+def _logical_and(n: NchwBuilder, a: Arguments) -> Result:
+    return n.elementwise(n.b.logical_and, a.tensor("self"), a.tensor("other"))
+
+
+def _any(n: NchwBuilder, a: Arguments) -> Result:
+    numbers = n.elementwise(n.b.cast, a.tensor("self"))
+    axes = [a.integer("dim")]
+    return _is_true(n, n.reduce(n.b.reduce_max, numbers, axes, a.flag("keepdim")))
 
 
 # --- contractions
@@ -309,6 +352,54 @@ def _batch_norm(training: bool | None) -> Rule:
 def _dropout(n: NchwBuilder, a: Arguments) -> Result:
     x = a.tensor("input")
     return n.dropout(x, a.number("p")) if a.flag("train") else x
+
+
+def _embedding(n: NchwBuilder, a: Arguments) -> Result:
+    a.only("scale_grad_by_freq", False)
+    table, padding = a.tensor("weight"), a.integer("padding_idx", -1)
+    require(padding < table.shape[0], f"'padding_idx' is {padding}")
+    return idioms.embedding(n, table, a.tensor("indices"), None if padding < 0 else padding)
+
+
+def _last_dimensions(n: NchwBuilder, a: Arguments) -> tuple[Imported, list[Imported | None]]:
+    """x, and its scale and shift, with the dimensions to normalise over as one."""
+    x, sizes = a.tensor("input"), a.integers("normalized_shape")
+    require(0 < len(sizes) <= len(x.shape), f"'normalized_shape' is {sizes}")
+    require(list(x.shape[-len(sizes) :]) == sizes, f"'normalized_shape' is {sizes}")
+    values = [a.optional_tensor(name) for name in ("weight", "bias")]
+    rows = n.reshape(x, [*x.shape[: -len(sizes)], math.prod(sizes)])
+    return rows, [None if v is None else n.reshape(v, [math.prod(sizes)]) for v in values]
+
+
+def _layer_norm(n: NchwBuilder, a: Arguments) -> Result:
+    x, (scale, shift) = _last_dimensions(n, a)
+    y = n.layer_norm(x, scale, shift, a.number("eps", 1e-5))
+    return n.reshape(y, a.tensor("input").shape)
+
+
+def _native_layer_norm(n: NchwBuilder, a: Arguments) -> Result:
+    y = _layer_norm(n, a)
+    assert isinstance(y, Imported)
+    return [y]  # the mean and the deviation are for a backward pass of torch's own
+
+
+def _rms_norm(n: NchwBuilder, a: Arguments) -> Result:
+    x, (scale, _) = _last_dimensions(n, a)
+    y = n.rms_norm(x, scale, a.number("eps", float(np.finfo(np.float32).eps)))
+    return n.reshape(y, a.tensor("input").shape)
+
+
+def _attention(n: NchwBuilder, a: Arguments) -> Result:
+    return idioms.attention(
+        n,
+        a.tensor("query"),
+        a.tensor("key"),
+        a.tensor("value"),
+        a.optional_tensor("attn_mask"),
+        a.flag("is_causal"),
+        a.number("scale") if a.has("scale") else None,
+        a.number("dropout_p", 0.0),
+    )
 
 
 # --- pooling
@@ -414,6 +505,27 @@ def _transpose(n: NchwBuilder, a: Arguments) -> Result:
     permutation = list(range(len(x.shape)))
     permutation[first], permutation[second] = second, first
     return n.transpose(x, permutation)
+
+
+def _unflatten(n: NchwBuilder, a: Arguments) -> Result:
+    x, sizes = a.tensor("self"), a.integers("sizes")
+    axis = checked_axis(a.integer("dim"), len(x.shape))
+    require(sizes.count(-1) <= 1 and min(sizes, default=0) >= -1, f"sizes {sizes}")
+    known = math.prod(s for s in sizes if s != -1)
+    require(known > 0, f"sizes {sizes}")
+    sizes = [x.shape[axis] // known if s == -1 else s for s in sizes]
+    return n.reshape(x, [*x.shape[:axis], *sizes, *x.shape[axis + 1 :]])
+
+
+def _stack(n: NchwBuilder, a: Arguments) -> Result:
+    xs, axis = a.tensors("tensors"), a.integer("dim", 0)
+    return n.concat([n.unsqueeze(x, [axis]) for x in xs], axis)
+
+
+def _matrix_transpose(n: NchwBuilder, a: Arguments) -> Result:
+    x = a.tensor("self")
+    require(len(x.shape) >= 2, "no matrix")
+    return n.transpose(x, [*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2])
 
 
 def _t(n: NchwBuilder, a: Arguments) -> Result:
@@ -588,6 +700,12 @@ RULES: Mapping[str, Rule] = {
     "aten.softplus.default": Rule(_softplus, ("nn.softplus",)),
     "aten.scalar_tensor.default": Rule(_scalar_tensor, ("nn.constant",)),
     "aten.full.default": Rule(_full, ("nn.constant",)),
+    "aten.arange.default": Rule(_arange, ()),
+    "aten.arange.start": Rule(_arange, ()),
+    "aten.arange.start_step": Rule(_arange, ()),
+    "aten.logical_not.default": Rule(_logical_not, ("nn.cast", "nn.compare")),
+    "aten.logical_and.default": Rule(_logical_and, ("nn.and",)),
+    "aten.any.dim": Rule(_any, ("nn.cast", "nn.reduce_max", "nn.compare")),
     "aten.full_like.default": Rule(_full_like, ("nn.constant",)),
     "aten.conv2d.default": _CONVOLUTION,
     "aten.convolution.default": _CONVOLUTION,
@@ -595,7 +713,15 @@ RULES: Mapping[str, Rule] = {
     "aten.linear.default": Rule(_linear, ("nn.matmul", "nn.add")),
     "aten.addmm.default": Rule(_addmm, ("nn.matmul", "nn.add")),
     "aten.mm.default": _matmul("mat2"),
+    "aten.bmm.default": _matmul("mat2"),
     "aten.matmul.default": _matmul("other"),
+    "aten.embedding.default": Rule(_embedding, ("nn.gather", "nn.compare", "nn.select")),
+    "aten.scaled_dot_product_attention.default": Rule(
+        _attention, ("nn.matmul", "nn.mul", "nn.add", "nn.select", "nn.softmax", "nn.dropout")
+    ),
+    "aten.layer_norm.default": Rule(_layer_norm, ("nn.layer_norm",)),
+    "aten.native_layer_norm.default": Rule(_native_layer_norm, ("nn.layer_norm",)),
+    "aten.rms_norm.default": Rule(_rms_norm, ("nn.rms_norm",)),
     "aten.batch_norm.default": _batch_norm(None),
     "aten.native_batch_norm.default": _batch_norm(None),
     "aten._native_batch_norm_legit.default": _batch_norm(None),
@@ -632,6 +758,9 @@ RULES: Mapping[str, Rule] = {
     ),
     "aten.transpose.int": Rule(_transpose, _TRANSPOSE),
     "aten.t.default": Rule(_t, _TRANSPOSE),
+    "aten.mT.default": Rule(_matrix_transpose, _TRANSPOSE),
+    "aten.unflatten.int": Rule(_unflatten, ("nn.reshape",)),
+    "aten.stack.default": Rule(_stack, ("nn.reshape", "nn.concat")),
     "aten.expand.default": Rule(_expand, ("nn.broadcast",)),
     "aten.broadcast_tensors.default": Rule(_broadcast_tensors, ("nn.broadcast",)),
     "aten.constant_pad_nd.default": Rule(_pad, ("nn.pad", "nn.slice")),
@@ -670,7 +799,7 @@ VIEWS = frozenset(
         "flatten.using_ints", "permute.default", "reshape.default", "select.int", "slice.Tensor",
         "squeeze.default", "squeeze.dim", "squeeze.dims", "t.default", "transpose.int",
         "unsqueeze.default", "view.default", "split.Tensor", "split_with_sizes.default",
-        "chunk.default", "to.dtype", "dropout.default",
+        "chunk.default", "to.dtype", "dropout.default", "mT.default", "unflatten.int",
     )
 )  # fmt: skip
 """Operations whose result may share memory with their first argument."""

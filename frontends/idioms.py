@@ -4,8 +4,14 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
+from xdsl.dialects.builtin import i1
+
 from niwaki.frontends.conversion import Unsupported
 from niwaki.frontends.nchw import Imported, NchwBuilder, as_f32
+
+MASKED = -1e9
+"""Added to the scores of tokens that must not be seen: no weight is left of them."""
 
 
 def clamp(n: NchwBuilder, x: Imported, low: float, high: float) -> Imported:
@@ -61,6 +67,75 @@ def leaky_relu(n: NchwBuilder, x: Imported, slope: float) -> Imported:
 def gelu(n: NchwBuilder, x: Imported, approximate: str) -> Imported:
     """x * Phi(x)."""
     return n.elementwise(partial(n.b.gelu, approximate=approximate), x)
+
+
+def embedding(n: NchwBuilder, table: Imported, indices: Imported, padding: int | None) -> Imported:
+    """Rows of `table`; those at the index `padding` never change."""
+    if padding is None:
+        return n.gather(table, indices)
+    is_padding = partial(n.b.compare, predicate="eq")
+    number = n.scalar(padding, indices)
+    # An index outside the table reads zeros and leads no gradient anywhere.
+    outside = n.select(n.elementwise(is_padding, indices, number), n.scalar(-1, indices), indices)
+    rows = n.gather(table, outside)
+    weight = table.tensor.weight
+    if weight is None or table.array is None:
+        raise Unsupported("padding in a table that is computed")
+    row = table.array[padding].copy()
+    if not row.any():
+        return rows
+    kept = n.table(f"{weight.name}.padding", lambda: row)
+    at = n.elementwise(is_padding, n.unsqueeze(indices, [len(indices.shape)]), number)
+    return n.elementwise(n.b.add, rows, n.select(at, kept, n.full(0.0, kept.shape)))
+
+
+def attention(
+    n: NchwBuilder,
+    query: Imported,
+    key: Imported,
+    value: Imported,
+    mask: Imported | None,
+    causal: bool,
+    scale: float | None,
+    dropout: float,
+) -> Imported:
+    """softmax(query @ key transposed * scale + mask) @ value (Vaswani et al. 2017).
+
+    [..., tokens, size of a head]; fewer heads of keys and values (dimension -3) serve several of
+    queries each. `scale`: default 1 / sqrt(size). `mask`: added, or bits of what may be seen;
+    `causal`: each token sees itself and those before it.
+    """
+    heads = query.shape[-3] if len(query.shape) > 2 else 1
+    key, value = (_shared_heads(n, x, heads) for x in (key, value))
+    rank = len(key.shape)
+    turned = n.transpose(key, [*range(rank - 2), rank - 1, rank - 2])
+    factor = 1 / math.sqrt(query.shape[rank - 1]) if scale is None else scale
+    scores = scaled(n, n.matmul(query, turned), as_f32(factor))
+    if causal:
+        rows, columns = scores.shape[-2:]
+        later = n.table(
+            f"causal_mask.{rows}.{columns}",
+            lambda: np.triu(np.full((rows, columns), MASKED, np.float32), 1),
+        )
+        scores = n.elementwise(n.b.add, scores, later)
+    if mask is not None and n.element(mask) == i1:
+        scores = n.select(mask, scores, n.scalar(MASKED))
+    elif mask is not None:
+        scores = n.elementwise(n.b.add, scores, mask)
+    weights = n.along(n.b.softmax, scores, -1)
+    return n.matmul(n.dropout(weights, dropout), value)
+
+
+def _shared_heads(n: NchwBuilder, x: Imported, heads: int) -> Imported:
+    """x with as many heads as the queries have, each repeated for its group."""
+    if len(x.shape) < 3 or heads == 1 or x.shape[-3] in (1, heads):
+        return x
+    *outer, own, rows, columns = x.shape
+    if heads % own:
+        raise Unsupported(f"{heads} heads of queries, {own} of keys")
+    grouped = n.unsqueeze(x, [len(outer) + 1])
+    repeated = n.expand(grouped, [*outer, own, heads // own, rows, columns])
+    return n.reshape(repeated, [*outer, heads, rows, columns])
 
 
 def max_pool2d(

@@ -164,6 +164,7 @@ class NchwBuilder:
         self.b = ProgramBuilder()
         self._frozen_norms = 0
         self._dropouts = 0
+        self._tables: dict[str, Imported] = {}
 
     # --- values
 
@@ -177,6 +178,12 @@ class NchwBuilder:
         """A parameter or constant; the first operation that reads it decides its stored order."""
         tensor = Orders(array.shape, {}, Weight(name, array, fixed))
         return Imported(tensor, _identity(array.ndim))
+
+    def table(self, name: str, compute: Callable[[], Array]) -> Imported:
+        """A constant array that the importer adds; made once for each name."""
+        if name not in self._tables:
+            self._tables[name] = self.weight(name, compute(), fixed=True)
+        return self._tables[name]
 
     def scalar(self, value: float, like: Imported | None = None) -> Imported:
         """A constant of rank 0, of the element type of `like`."""
@@ -402,18 +409,27 @@ class NchwBuilder:
         return self._wrap(y, NHWC)
 
     def matmul(self, a: Imported, b: Imported) -> Imported:
-        """a @ b; the rows of `a` may have several dimensions."""
-        if len(b.shape) != 2 or len(a.shape) < 2:
+        """a @ b: the rows of `a`, in however many dimensions, or each pair of two stacks."""
+        if len(a.shape) < 2 or len(b.shape) < 2:
             raise Unsupported(f"ranks {len(a.shape)} and {len(b.shape)}; only matrix products")
-        rows = self.reshape(a, [-1, a.shape[-1]]) if len(a.shape) > 2 else a
-        (left, transpose_a), (right, transpose_b) = self._matrix(rows), self._matrix(b)
-        y = self._wrap(self.b.matmul(left, right, transpose_a, transpose_b), (0, 1))
-        return self.reshape(y, [*a.shape[:-1], b.shape[1]])
+        if len(b.shape) == 2 < len(a.shape):
+            rows = self.matmul(self.reshape(a, [-1, a.shape[-1]]), b)
+            return self.reshape(rows, [*a.shape[:-1], b.shape[1]])
+        stack = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = (self.expand(x, [*stack, *x.shape[-2:]]) for x in (a, b))
+        (left, transpose_a), (right, transpose_b) = self._matrices(a), self._matrices(b)
+        y = self.b.matmul(left, right, transpose_a, transpose_b)
+        return self._wrap(y, _identity(len(a.shape)))
 
-    def _matrix(self, x: Imported) -> tuple[Value, bool]:
-        """A matrix as it exists, and whether that is transposed."""
-        forms = self._forms(x)
-        return (forms[0, 1], False) if (0, 1) in forms else (forms[1, 0], True)
+    def _matrices(self, x: Imported) -> tuple[Value, bool]:
+        """A matrix or a stack of them, and whether each is transposed."""
+        forms, rank = self._forms(x), len(x.shape)
+        plain = _identity(rank)
+        turned = (*plain[:-2], rank - 1, rank - 2)
+        # What lies in order already, else what keeps neighbours in memory together.
+        order = next((p for p in (plain, turned) if p in forms), next(iter(forms)))
+        swapped = order.index(rank - 2) > order.index(rank - 1)
+        return self._form(x, turned if swapped else plain), swapped
 
     def linear(self, x: Imported, w: Imported, bias: Imported | None) -> Imported:
         """x @ w transposed + bias."""
@@ -421,6 +437,31 @@ class NchwBuilder:
             raise Unsupported(f"weight of rank {len(w.shape)}")
         y = self.matmul(x, self.transpose(w, (1, 0)))
         return y if bias is None else self.elementwise(self.b.add, y, bias)
+
+    def gather(self, table: Imported, indices: Imported) -> Imported:
+        """The rows of a matrix at integer indices."""
+        if len(table.shape) != 2 or self.element(indices) != i32:
+            raise Unsupported(f"of a table of rank {len(table.shape)}; only rows of a matrix")
+        y = self.b.gather(self._form(table, (0, 1)), self._in_order(indices))
+        return self._wrap(y, _identity(len(shape_of(y))))
+
+    def layer_norm(
+        self, x: Imported, scale: Imported | None, shift: Imported | None, epsilon: float
+    ) -> Imported:
+        """Layer norm along the last dimension."""
+        scale, shift = self._row_values(x, scale, 1.0), self._row_values(x, shift, 0.0)
+        normalised = partial(self.b.layer_norm, epsilon=as_f32(epsilon))
+        y = normalised(self._in_order(x), self._vector(scale), self._vector(shift))
+        return self._wrap(y, _identity(len(x.shape)))
+
+    def rms_norm(self, x: Imported, scale: Imported | None, epsilon: float) -> Imported:
+        """RMS norm along the last dimension."""
+        scale = self._row_values(x, scale, 1.0)
+        y = self.b.rms_norm(self._in_order(x), self._vector(scale), as_f32(epsilon))
+        return self._wrap(y, _identity(len(x.shape)))
+
+    def _row_values(self, x: Imported, values: Imported | None, default: float) -> Imported:
+        return self.full(default, x.shape[-1:]) if values is None else values
 
     def batch_norm(
         self,
@@ -543,8 +584,10 @@ class NchwBuilder:
         return Imported(x.tensor, tuple(x.permutation[p % rank] for p in permutation))
 
     def expand(self, x: Imported, shape: Sequence[int]) -> Imported:
-        """Repeats x to its broadcast with `shape`."""
+        """Repeats x to its broadcast with `shape`; x itself where nothing changes."""
         whole = broadcast_shapes(x.shape, shape)
+        if whole == x.shape:
+            return x
         self._check_size(whole)
         wide = self.reshape(x, (1,) * (len(whole) - len(x.shape)) + x.shape)
         order = self._order_of([wide])

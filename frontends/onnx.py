@@ -217,7 +217,8 @@ class _Importer:
         operands = Operands(
             values, node.attributes, node.inputs, node.outputs, self._opset, self._reader.read
         )
-        integers = [value for value in values if isinstance(value, np.ndarray)]
+        arrays = (value for value in values if isinstance(value, np.ndarray))
+        integers = [array for array in arrays if array.dtype != np.float32]
         if node.op in FOLDS and integers and len(integers) == len(values):
             return fold(node.op, operands, integers)
         if node.op not in RULES:

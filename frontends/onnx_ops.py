@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from xdsl.dialects.builtin import i32
+from xdsl.dialects.builtin import f32, i32
 
 from niwaki.frontends import idioms, onnx_quantized
 from niwaki.frontends.conversion import Unsupported
-from niwaki.frontends.nchw import Imported, NchwBuilder, checked_axes, checked_axis, small
+from niwaki.frontends.nchw import (
+    Imported,
+    NchwBuilder,
+    checked_axes,
+    checked_axis,
+    narrowed,
+    small,
+)
 from niwaki.frontends.onnx_operands import FLOAT, INT32, INT64, Operands, Result
 from niwaki.ir.dialects.tensor_op import require
 
@@ -114,6 +121,105 @@ def _batch_norm(n: NchwBuilder, a: Operands) -> Result:
     training = a.integer("training_mode", int(by_outputs)) == 1
     momentum = 1.0 - a.number("momentum", 0.9)
     return n.batch_norm(x, scale, shift, mean, var, a.number("epsilon", 1e-5), momentum, training)
+
+
+def _last_dimensions(n: NchwBuilder, a: Operands) -> tuple[Imported, list[Imported | None]]:
+    """x, and its scale and shift, with the dimensions to normalise over as one."""
+    x = a.tensor(n, 0)
+    axis = checked_axis(a.integer("axis", -1), len(x.shape))
+    size = math.prod(x.shape[axis:])
+    values: list[Imported | None] = []
+    for index in (1, 2):
+        value = a.optional(n, index)
+        if value is not None:
+            value = n.reshape(n.expand(value, x.shape[axis:]), [size])
+        values.append(value)
+    return n.reshape(x, [*x.shape[:axis], size]), values
+
+
+def _layer_norm(n: NchwBuilder, a: Operands) -> Result:
+    x, (scale, shift) = _last_dimensions(n, a)
+    y = n.layer_norm(x, scale, shift, a.number("epsilon", 1e-5))
+    return n.reshape(y, a.tensor(n, 0).shape)
+
+
+def _rms_norm(n: NchwBuilder, a: Operands) -> Result:
+    x, (scale, _) = _last_dimensions(n, a)
+    y = n.rms_norm(x, scale, a.number("epsilon", 1e-5))
+    return n.reshape(y, a.tensor(n, 0).shape)
+
+
+def _gather(n: NchwBuilder, a: Operands) -> Result:
+    """Rows at integer indices; one element at a known index along any dimension."""
+    x = a.tensor(n, 0)
+    axis, indices = checked_axis(a.integer("axis", 0), len(x.shape)), a.known(1)
+    if not isinstance(indices, Imported):
+        numbers, size = indices.astype(np.int64), x.shape[axis]
+        require(bool(np.all((numbers >= -size) & (numbers < size))), "an index leaves the input")
+        indices = np.asarray(numbers % size)
+        if indices.ndim == 0:
+            index = int(indices)
+            return n.squeeze(n.slice_axis(x, axis, index, index + 1, 1), [axis])
+        indices = n.weight(f"{a.outputs[0]}.indices", narrowed(indices), fixed=True)
+    if axis != 0 or n.element(x) != f32:
+        raise Unsupported(f"at several indices along axis {axis}; only rows of numbers")
+    rows = n.gather(n.reshape(x, [x.shape[0], math.prod(x.shape[1:])]), indices)
+    return n.reshape(rows, [*indices.shape, *x.shape[1:]])
+
+
+def _trilu(n: NchwBuilder, a: Operands) -> Result:
+    x, diagonal = a.tensor(n, 0), int(a.input_number(1, 0.0))
+    require(len(x.shape) >= 2, "no matrix")
+    upper, shape = a.integer("upper", 1) == 1, x.shape[-2:]
+    cut = np.triu if upper else np.tril
+    name = f"{cut.__name__}.{shape[0]}.{shape[1]}.{diagonal}"
+    kept = n.table(name, lambda: cut(np.ones(shape, np.float32), diagonal))
+    mask = n.elementwise(partial(n.b.compare, predicate="gt"), kept, n.scalar(0.5))
+    return n.select(mask, x, n.scalar(0.0, x))
+
+
+def _attention(n: NchwBuilder, a: Operands) -> Result:
+    for index in (4, 5, 6):
+        if a.has(index):
+            raise Unsupported("past keys and values")
+    a.only("qk_matmul_output_mode", 0)
+    a.only("left_window_size", -1)
+    a.only("right_window_size", -1)
+    if a.number("softcap", 0.0) != 0.0:
+        raise Unsupported("softcap")
+    query, key, value = (a.tensor(n, index) for index in range(3))
+    joined = len(query.shape) == 3
+    if joined:
+        query = _split_heads(n, query, a.integer("q_num_heads", 0))
+        keys = a.integer("kv_num_heads", 0)
+        key, value = (_split_heads(n, x, keys) for x in (key, value))
+    scale = a.number("scale", 0.0) or None
+    causal = a.integer("is_causal", 0) == 1
+    y = idioms.attention(n, query, key, value, _mask(n, a), causal, scale, 0.0)
+    if not joined:
+        return y
+    batch, heads, tokens, size = y.shape
+    return n.reshape(n.transpose(y, (0, 2, 1, 3)), [batch, tokens, heads * size])
+
+
+def _split_heads(n: NchwBuilder, x: Imported, heads: int) -> Imported:
+    require(len(x.shape) == 3 and heads > 0, "no number of heads")
+    batch, tokens, width = x.shape
+    require(width % heads == 0, f"{heads} heads of {width} elements")
+    return n.transpose(n.reshape(x, [batch, tokens, heads, width // heads]), (0, 2, 1, 3))
+
+
+def _mask(n: NchwBuilder, a: Operands) -> Imported | None:
+    known = a.known(3) if a.has(3) else None
+    if known is None or isinstance(known, Imported):
+        return known
+    if known.dtype != np.bool_:
+        raise Unsupported("a mask of integers")
+    seen = np.tril(known) if a.integer("is_causal", 0) == 1 and known.ndim > 1 else known
+    if not seen.any(-1).all():
+        raise Unsupported("a token that sees no other")
+    added = np.where(known, 0.0, idioms.MASKED).astype(np.float32)
+    return n.weight(f"{a.outputs[0]}.mask", added, fixed=True)
 
 
 def _dropout(n: NchwBuilder, a: Operands) -> Result:
@@ -321,6 +427,13 @@ RULES: Mapping[str, Rule] = {
     "Gemm": Rule(_gemm, ("nn.matmul", "nn.add")),
     "MatMul": Rule(lambda n, a: n.matmul(a.tensor(n, 0), a.tensor(n, 1)), ("nn.matmul",)),
     "BatchNormalization": Rule(_batch_norm, ("nn.batch_norm",)),
+    "LayerNormalization": Rule(_layer_norm, ("nn.layer_norm",)),
+    "RMSNormalization": Rule(_rms_norm, ("nn.rms_norm",)),
+    "Attention": Rule(
+        _attention, ("nn.matmul", "nn.mul", "nn.add", "nn.select", "nn.softmax")
+    ),
+    "Gather": Rule(_gather, ("nn.gather", "nn.slice")),
+    "Trilu": Rule(_trilu, ("nn.compare", "nn.select")),
     "Dropout": Rule(_dropout, ("nn.dropout",)),
     "MaxPool": Rule(_max_pool, ("nn.max_pool2d",)),
     "AveragePool": Rule(_avg_pool, ("nn.avg_pool2d",)),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from niwaki.frontends.conversion import Unsupported
 from niwaki.frontends.nchw import MAX_RANK, Array, checked_axes, checked_axis
-from niwaki.frontends.onnx_operands import Operands
+from niwaki.frontends.onnx_operands import FLOAT, Operands
 from niwaki.ir.dialects.tensor_op import broadcast_shapes, require
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -66,7 +66,7 @@ def _divide(x: Integers, y: Integers) -> Array:
 
 FOLDS: Mapping[str, Callable[[Operands, Sequence[Array]], Array]] = {
     "Add": _arithmetic(np.add),
-    "Cast": lambda a, xs: xs[0],
+    "Cast": lambda a, xs: xs[0].astype(np.float32) if a.integer("to", FLOAT) == FLOAT else xs[0],
     "Concat": _concat,
     "Div": _arithmetic(_divide),
     "Gather": _gather,

@@ -512,6 +512,10 @@ class Builder:
         """A table of `rows` sums of the rows of x, each at its index."""
         return self.one(nn.ScatterAddOp.make(x, indices, rows=rows))
 
+    def add_rows(self, table: Value, x: Value, indices: Value) -> Value:
+        """`table` with each row of x added to the row at its index."""
+        return self.one(nn.AddRowsOp.make(table, x, indices))
+
     def count_correct(self, logits: Value, labels: Value) -> Value:
         """How many rows have their maximum at the label."""
         return self.one(nn.CountCorrectOp.make(logits, labels))
@@ -551,6 +555,10 @@ class Builder:
             )
         )
 
+    def layer_norm(self, x: Value, gamma: Value, beta: Value, epsilon: float) -> Value:
+        """x, of mean 0 and variance 1 along the last dimension, times gamma plus beta."""
+        return self.one(nn.LayerNormOp.make(x, gamma, beta, epsilon=float(epsilon)))
+
     def rms_norm(self, x: Value, gamma: Value, epsilon: float) -> Value:
         """x divided by the root of its mean square along the last dimension, times gamma."""
         return self.one(nn.RmsNormOp.make(x, gamma, epsilon=float(epsilon)))
@@ -559,6 +567,12 @@ class Builder:
         """1 / sqrt(mean(x^2) + epsilon) along the last dimension, which stays with size 1."""
         square = self.reduce_mean(self.mul(x, x), [len(shape_of(x)) - 1])
         return self.rsqrt(self.add(square, self.number(epsilon, x)))
+
+    def centred(self, x: Value, epsilon: float) -> tuple[Value, Value]:
+        """x minus its mean along the last dimension, and 1 / sqrt(its variance + epsilon)."""
+        axes = [len(shape_of(x)) - 1]
+        centred = self.sub(x, self.reduce_mean(x, axes))
+        return centred, self.inverse_rms(centred, epsilon)
 
     def dropout(self, x: Value, rate: float, seed: int) -> Value:
         """Identity outside training."""

@@ -1,13 +1,15 @@
 """What lowering delivers and the backends consume: kernels, plans and the images of memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
 
-from niwaki.ir.dialects.plan import RegionRange
+from niwaki.ir.dialects.plan import ProgramOp, RegionRange
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class CallInfo:
     flops: int
     cost: int = 0
     """Estimated time: floating-point operations and bytes moved, each as one."""
+    bytes: int = 0
+    """Of operands and results, each once."""
 
     @property
     def op(self) -> str:
@@ -136,14 +140,26 @@ class RegionUse:
 
 
 @dataclass(frozen=True)
+class LoweredKernel:
+    """A kernel, whose function is built when it is needed."""
+
+    name: str
+    """Its symbol in this program."""
+    identity: str
+    """What it computes, at which layouts: the same for the same function of every program."""
+    build: Callable[[], FuncOp]
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A compiled program: input of the LLVM and the C backend.
 
     State and constants have one layout that all entry points share.
     """
 
-    module: ModuleOp
-    """The kernels (func.func) and the entry points (plan.program, named as in `entries`)."""
+    kernels: tuple[LoweredKernel, ...]
+    programs: tuple[ProgramOp, ...]
+    """The entry points, named as in `entries`."""
     state: tuple[StorageEntry, ...]
     """What a step changes: updated parameters, optimizer state, counters; by offset."""
     constants: tuple[StorageEntry, ...]
@@ -157,6 +173,11 @@ class Lowered:
     """What each memory of the board holds; empty where there is one memory."""
     state_regions: tuple[RegionRange, ...] = ()
     """The parts of the state in each memory; empty where there is one memory."""
+
+    @cached_property
+    def module(self) -> ModuleOp:
+        """The kernels (func.func), all built now, and the entry points (plan.program)."""
+        return ModuleOp([*(kernel.build() for kernel in self.kernels), *self.programs])
 
     @property
     def arena_regions(self) -> tuple[RegionUse, ...]:

@@ -3,17 +3,20 @@
 import time
 from functools import partial
 
-from niwaki.backends.llvm.object import object_code
+from niwaki.backends.llvm.host_code import host_code
 from niwaki.backends.llvm.session import Session
-from niwaki.backends.targets import get_target, portable_c
+from niwaki.backends.targets import Target, get_target, portable_c, with_threads
 from niwaki.board_fitting import fit_board
+from niwaki.collector import rare_collections
 from niwaki.fitting import fit
 from niwaki.frontends.load import load
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import get_ints
+from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
 from niwaki.memory import Savings
+from niwaki.object_cache import default_cache
 from niwaki.parameters import Layout, Layouts
 from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import Techniques, compile_program
@@ -21,6 +24,7 @@ from niwaki.passes.planner import Planner, StepPlan
 from niwaki.step import TrainingStep
 
 
+@rare_collections()
 def compile(
     program: object,
     loss: str = "cross_entropy",
@@ -36,6 +40,7 @@ def compile(
     quantization_aware_scaling: bool = True,
     seed: int = 0,
     backward: str = "integer",
+    threads: int = 1,
 ) -> TrainingStep:
     """Compiles forward, loss, backward and update of a program into one training step.
 
@@ -57,6 +62,9 @@ def compile(
     would ("On-Device Training Under 256KB Memory", section 3.1); without, the codes are trained.
     `backward`: gradients of quantised layers are sums of whole numbers, alike on every machine
     ("integer"), or of floats ("float").
+    `threads`: how many a step runs on, on Linux; results are the same bits for every number. They
+    start with the first step, sleep between steps, and end with `TrainingStep.close` or with it.
+    C packages run on one thread.
 
     Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
     exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
@@ -73,7 +81,7 @@ def compile(
         seed,
         backward,
     )
-    machine = get_target(target)
+    machine = with_threads(get_target(target), threads)
     timing = Timing()
     watched = PassRunner() if instrument is None else instrument
     runner = PassRunner([*watched.observers, timing], watched.reproducer)
@@ -82,7 +90,7 @@ def compile(
     plan, savings = fitting_plan(planner, memory_limit)
     lowered = plan.program.lower()
     planned = time.perf_counter()
-    session = Session(lowered, object_code(lowered, machine)) if machine.jit else None
+    session = _session(lowered, machine) if machine.jit else None
     passes = sum(seconds for _, seconds in timing.seconds)
     return TrainingStep(
         lowered=lowered,
@@ -120,6 +128,11 @@ def fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Savings
     if limit is None:
         return planner.plan(planner.techniques), None
     return fit(planner, limit)
+
+
+def _session(lowered: Lowered, host: Target) -> Session:
+    code = host_code(lowered, host, default_cache())
+    return Session(lowered, code.program, code.kernels, host.threads)
 
 
 def _layouts(program: Program, planned: Program) -> Layouts:

@@ -9,8 +9,11 @@ from niwaki.arguments import check_arguments, check_labels
 from niwaki.backends.c.example import TestVectors
 from niwaki.backends.c.package import write_c
 from niwaki.backends.c.saved_state import pack, unpack
+from niwaki.backends.llvm.host_code import host_code
+from niwaki.backends.llvm.machine_limits import measure_limits
 from niwaki.backends.llvm.object import llvm_text, object_code
 from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.timed_session import TimedSession
 from niwaki.backends.targets import Target
 from niwaki.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from niwaki.files import write_atomically
@@ -18,7 +21,9 @@ from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.weights import Array
 from niwaki.memory import Memory, Savings
+from niwaki.object_cache import default_cache
 from niwaki.parameters import Layouts, Parameters
+from niwaki.profiling import Profile, profile
 
 
 class TrainingStep:
@@ -69,11 +74,32 @@ class TrainingStep:
         Raises UsageError if an array does not fit, or the code is for another machine.
         """
         session = self._session
+        (loss,) = session.run("train_step", self._step_inputs(arrays))
+        return float(loss)
+
+    def profile(self, *arrays: object, repetitions: int = 30) -> Profile:
+        """Times each kernel call of a training step with these inputs, and this machine's limits.
+
+        The steps run on memory of their own, from the parameters that the program was compiled
+        with: nothing changes here. `repetitions`: of which times are the medians. Raises UsageError
+        as a call does.
+        """
+        home = self._session
+        inputs = self._step_inputs(arrays)
+        code = host_code(home.lowered, self.target, default_cache(), timed=True)
+        threads = self.target.threads
+        session = TimedSession(home.lowered, code.program, code.kernels, threads)
+        try:
+            limits = measure_limits(self.target)
+            return profile(session, "train_step", inputs, limits, repetitions)
+        finally:
+            session.close()
+
+    def _step_inputs(self, arrays: Sequence[object]) -> list[Array]:
         ports = self.lowered.entries["train_step"].inputs[:-1]
         inputs = check_arguments("the training step", ports, arrays)
         self._check_labels("the training step", inputs)
-        (loss,) = session.run("train_step", [*inputs, np.asarray(self._lr)])
-        return float(loss)
+        return [*inputs, np.asarray(self._lr)]
 
     def infer(self, *arrays: object) -> Array | tuple[Array, ...]:
         """The model's outputs for its inputs; one array if there is one output.
@@ -120,6 +146,11 @@ class TrainingStep:
     def reset(self) -> None:
         """Undoes all steps: parameters and optimizer state are those of the compiled program."""
         self._session.reset()
+
+    def close(self) -> None:
+        """Ends the threads of the step, if it has any; the next call starts them again."""
+        if self._runs_here is not None:
+            self._runs_here.close()
 
     def save(self, path: str | Path) -> None:
         """Writes everything that steps change (parameters in the user's layout, optimizer state,

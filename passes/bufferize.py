@@ -203,11 +203,24 @@ class _Bufferizer:
         except NotImplementedError as error:
             self.unsupported.append((op.name, f"{op.location}: {error}"))
             kernel, writes = None, _results_in_arena(op)
+        if isinstance(op, nn.AddRowsOp):
+            reads = self._start_from_table(op, reads, writes[0])
         for result, view in zip(op.results, writes, strict=True):
             self.views[result] = view
             self.writer[result] = len(self.program.calls)
         if kernel is not None:
             self._call(op, kernel, reads, writes, op.operands)
+
+    def _start_from_table(
+        self, op: nn.AddRowsOp, reads: tuple[View, ...], result: View
+    ) -> tuple[View, ...]:
+        """What `op` reads, with a copy of the table where the result will be if it is not there."""
+        if result.same_place(reads[0]):
+            return reads
+        start = View(result.allocation, result.offset, result.kind)
+        self._copy(op, op.table, start)
+        self.writer[op.table] = len(self.program.calls) - 1
+        return (start, *reads[1:])
 
     def _make_contiguous(self, op: Operation, value: SSAValue) -> None:
         """Replaces a view with gaps by a copy, for `op` and whatever reads the value after it."""

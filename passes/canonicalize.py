@@ -13,7 +13,7 @@ from xdsl.passes import ModulePass
 from niwaki.ir.builder import Builder, Value
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import TensorOp
-from niwaki.passes.simplifications import elementwise, shape
+from niwaki.passes.simplifications import elementwise, rows, shape
 
 Rule: TypeAlias = Callable[[Any, Builder], Value | None]
 
@@ -38,6 +38,9 @@ _RULES: dict[type[Operation], Rule] = {
     nn.Relu6Op: elementwise.simplify_relu6,
     nn.MaxOp: elementwise.simplify_max,
     nn.MinOp: elementwise.simplify_min,
+    nn.DropoutOp: rows.compute_on_rows,
+    nn.LayerNormOp: rows.compute_on_rows,
+    nn.RmsNormOp: rows.compute_on_rows,
 }
 
 
@@ -83,6 +86,7 @@ def _simplified(op: TensorOp) -> Value | None:
     value = None if rule is None else rule(op, builder)
     if value is None and isinstance(op, nn.Elementwise):
         value = elementwise.drop_broadcasts(op, builder)
+        value = rows.compute_on_rows(op, builder) if value is None else value
     return value
 
 

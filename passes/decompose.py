@@ -105,6 +105,11 @@ def _batch_norm_train(b: Builder, op: nn.BatchNormTrainOp) -> Sequence[SSAValue]
     return [b.add(b.mul(op.x, slope), intercept), mean, var]
 
 
+def _layer_norm(b: Builder, op: nn.LayerNormOp) -> Sequence[SSAValue]:
+    centred, inverse = b.centred(op.x, op.epsilon.value.data)
+    return [b.add(b.mul(b.mul(centred, inverse), op.gamma), op.beta)]
+
+
 def _rms_norm(b: Builder, op: nn.RmsNormOp) -> Sequence[SSAValue]:
     return [b.mul(b.mul(op.x, b.inverse_rms(op.x, op.epsilon.value.data)), op.gamma)]
 
@@ -121,6 +126,7 @@ DECOMPOSITIONS: Mapping[type[Operation], Decomposition] = {
     nn.BceWithLogitsOp: _bce_with_logits,
     nn.BatchNormOp: _batch_norm,
     nn.BatchNormTrainOp: _batch_norm_train,
+    nn.LayerNormOp: _layer_norm,
     nn.RmsNormOp: _rms_norm,
     nn.DropoutOp: _dropout,
 }

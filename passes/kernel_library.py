@@ -10,6 +10,7 @@ from niwaki.backends.kernels import movement
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.select import select
 from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.kernels.threads import on_threads
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 
@@ -21,6 +22,8 @@ class Kernel:
     kind: str
     """Its main operation, as in "conv2d"."""
     spec: KernelSpec
+    key: Hashable
+    """What it computes, at which layouts: with the target, this decides the function."""
 
 
 class KernelLibrary:
@@ -36,15 +39,16 @@ class KernelLibrary:
         """The kernel of `op` (nn.fused or another operation of `nn`) at these layouts."""
         key = (tuple(operands), tuple(results), _structure(op))
         if key not in self._kernels:
-            spec = select(op, operands, results, self.target)
-            self._kernels[key] = Kernel(kind_of(op), spec)
+            spec = on_threads(select(op, operands, results, self.target), self.target)
+            self._kernels[key] = Kernel(kind_of(op), spec, key)
         return self._kernels[key]
 
     def copy(self, source: MemRefType, destination: MemRefType) -> Kernel:
         """The kernel that copies between two layouts of one shape."""
         key = (source, destination)
         if key not in self._kernels:
-            self._kernels[key] = Kernel("copy", movement.copy(source, destination, self.target))
+            spec = on_threads(movement.copy(source, destination, self.target), self.target)
+            self._kernels[key] = Kernel("copy", spec, key)
         return self._kernels[key]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import (
@@ -22,7 +23,15 @@ from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.plan import RegionRange
 from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
-from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port, arena_bytes
+from niwaki.ir.lowered import (
+    Buffer,
+    CallInfo,
+    EntryPoint,
+    Lowered,
+    LoweredKernel,
+    Port,
+    arena_bytes,
+)
 from niwaki.ir.program import Program
 from niwaki.passes.arenas.plan_arena import plan_arena
 from niwaki.passes.arenas.problem import ArenaBuffer, ArenaProblem
@@ -58,7 +67,8 @@ class LowerToPlanPass(ModulePass):
     target: str = "x86-64"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        parts = ProgramPlan(Program(op), get_target(self.target)).emit()
+        planned = ProgramPlan(Program(op), get_target(self.target))
+        parts = [*(kernel.build() for kernel in planned.kernels()), *planned.emit()]
         for function in list(op.body.block.ops):
             function.detach()
             function.erase()
@@ -122,8 +132,12 @@ class ProgramPlan:
         """
         return self._memory.access_cost
 
-    def emit(self) -> list[Operation]:
-        """The kernels and the programs, detached and verified."""
+    def kernels(self) -> tuple[LoweredKernel, ...]:
+        """The kernels that the programs call, none of them built."""
+        return self._kernels.lowered()
+
+    def emit(self) -> list[plan.ProgramOp]:
+        """The programs, detached and verified."""
         programs: list[plan.ProgramOp] = []
         sizes = {"state": self.state_bytes, "constants": self.layout.constants.size}
         storage = self.layout.offsets()
@@ -132,14 +146,15 @@ class ProgramPlan:
             verify_plan(program, self.target.alignment, sizes)
             verify_regions(program, self.target.regions, self.state_bytes)
             programs.append(program)
-        return [*self._kernels.functions(), *programs]
+        return programs
 
     def lower(self) -> Lowered:
-        """Builds the kernels; see the function `lower`."""
+        """See the function `lower`."""
         layout, weights = self.layout, self.program.weights
         images = layout.state.image(weights), layout.constants.image(weights)
         return Lowered(
-            module=ModuleOp(self.emit()),
+            kernels=self.kernels(),
+            programs=tuple(self.emit()),
             state=layout.state.entries,
             constants=layout.constants.entries,
             state_image=images[0],
@@ -190,12 +205,11 @@ class ProgramPlan:
 
 
 class _Kernels:
-    """Numbers the kernels by kind, in the order of their first use, and builds them on demand."""
+    """Numbers the kernels by kind, in the order of their first use."""
 
     def __init__(self) -> None:
         self._names: dict[Kernel, str] = {}
         self._counts: dict[str, int] = {}
-        self._functions: dict[Kernel, FuncOp] = {}
         self._traffic: dict[Kernel, tuple[int, ...]] = {}
 
     def name(self, kernel: Kernel) -> str:
@@ -206,20 +220,18 @@ class _Kernels:
             self._names[kernel] = f"{kernel.kind}_{number}"
         return self._names[kernel]
 
-    def functions(self) -> list[FuncOp]:
+    def lowered(self) -> tuple[LoweredKernel, ...]:
         """All kernels that have a name."""
-        return [self._function(kernel) for kernel in self._names]
+        return tuple(
+            LoweredKernel(name, repr(kernel.key), partial(kernel.spec.build, name))
+            for kernel, name in self._names.items()
+        )
 
     def traffic(self, kernel: Kernel) -> tuple[int, ...]:
         """Bytes that a call loads from each argument or stores to it; builds the kernel."""
         if kernel not in self._traffic:
-            self._traffic[kernel] = argument_traffic(self._function(kernel))
+            self._traffic[kernel] = argument_traffic(kernel.spec.build(self.name(kernel)))
         return self._traffic[kernel]
-
-    def _function(self, kernel: Kernel) -> FuncOp:
-        if kernel not in self._functions:
-            self._functions[kernel] = kernel.spec.build(self.name(kernel))
-        return self._functions[kernel]
 
 
 class _FunctionLowering:
@@ -338,6 +350,7 @@ class _FunctionLowering:
                     _place(c.op),
                     c.kernel.spec.flops,
                     c.kernel.spec.cost,
+                    c.kernel.spec.bytes,
                 )
                 for c in self.program.calls
             ),

@@ -158,7 +158,7 @@ def _gather(op: TensorOp, batched: set[SSAValue]) -> None:
     require(op.operands[0] not in batched, "it looks up rows of the batch")
 
 
-def _rms_norm(op: TensorOp, batched: set[SSAValue]) -> None:
+def _row_norm(op: TensorOp, batched: set[SSAValue]) -> None:
     _only_first(op, batched)
     require(len(shape_of(op.results[0])) > 1, "it works along the batch")
 
@@ -205,7 +205,7 @@ _CHECKS: tuple[tuple[type[TensorOp] | tuple[type[TensorOp], ...], _Check], ...] 
     (nn.QuantizedAddOp, _elementwise),
     (nn.QuantizedMeanOp, _not_axis_0),
     ((nn.BatchNormOp, nn.DropoutOp, nn.RandomMaskOp, nn.OneHotOp), _only_first),
-    (nn.RmsNormOp, _rms_norm),
+    ((nn.LayerNormOp, nn.RmsNormOp), _row_norm),
     (nn.GatherOp, _gather),
     (nn.MatmulOp, _matmul),
     ((nn.Reduction, nn.ConcatOp, nn.SoftmaxOp, nn.LogSoftmaxOp), _not_axis_0),

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
     IntegerAttr,
     MemRefType,
-    ModuleOp,
     StringAttr,
     SymbolRefAttr,
     f32,
@@ -22,7 +21,15 @@ from xdsl.ir import Block, Region
 
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.ir.dialects import plan
-from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered, Port, StorageEntry
+from niwaki.ir.lowered import (
+    Buffer,
+    CallInfo,
+    EntryPoint,
+    Lowered,
+    LoweredKernel,
+    Port,
+    StorageEntry,
+)
 
 N = 4
 HOSTILE = 'w */ int evil(void) { return 1; } /* "quoted"\n#error \\'
@@ -167,9 +174,11 @@ def small_model(target: str = "host", name: str = HOSTILE) -> Lowered:
     state_image = INITIAL.tobytes().ljust(64, b"\0") + bytes(64)
     constants_image = bytes(64) + SCALE.tobytes()
     return Lowered(
-        module=ModuleOp(
-            [product(), squared_error(), update(), _train_step(), _infer(), _evaluate()]
+        kernels=tuple(
+            LoweredKernel(build.__name__, build.__name__, build)
+            for build in (product, squared_error, update)
         ),
+        programs=(_train_step(), _infer(), _evaluate()),
         state=(
             StorageEntry(name, 0, (N,), "float32", (N,), "parameter"),
             StorageEntry("step", 64, (1,), "int32", (1,), "counter"),

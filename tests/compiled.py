@@ -4,14 +4,11 @@ from collections.abc import Mapping, MutableMapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from xdsl.dialects.func import FuncOp
 
-from niwaki.backends.llvm.compile import compile_object
-from niwaki.backends.llvm.emit import emit_module
+from niwaki.backends.llvm.object import object_code
 from niwaki.backends.llvm.session import Session, storage_view
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir import effects, interpreter
-from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.passes.lower_to_plan import lower
@@ -24,14 +21,8 @@ class Compiled:
     """A lowered program, loaded."""
 
     def __init__(self, lowered: Lowered, target: Target = HOST) -> None:
-        ops = list(lowered.module.body.block.ops)
-        text = emit_module(
-            [op for op in ops if isinstance(op, FuncOp)],
-            [op for op in ops if isinstance(op, plan.ProgramOp)],
-            target,
-        )
         self.lowered = lowered
-        self.session = Session(lowered, compile_object(text, target))
+        self.session = Session(lowered, object_code(lowered, target), threads=target.threads)
 
     def run(self, name: str, inputs: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:
         """Runs entry point `name` with every byte of the arena set to make NaN of each float."""

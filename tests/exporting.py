@@ -40,6 +40,14 @@ def saved_bytes(exported: Any) -> bytes:
     return buffer.getvalue()
 
 
+def export_onnx(model: torch.nn.Module, inputs: tuple[Any, ...], path: Path, opset: int) -> Path:
+    """Writes `model` to `path` in ONNX and returns it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, inputs, path, dynamo=False, opset_version=opset)
+    return path
+
+
 def check_outputs(program: Program, inputs: tuple[torch.Tensor, ...], expected: Any) -> None:
     """The interpreter's results are torch's `expected`, a tensor or several."""
     effects.verify(program.module)

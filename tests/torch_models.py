@@ -209,3 +209,26 @@ def randomise_statistics(model: nn.Module) -> nn.Module:
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
     return model
+
+
+class Attentions(nn.Module):
+    """Attention in all its forms, on embeddings with a row for padding (number 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.zero = nn.Embedding(29, 12, padding_idx=3)
+        self.kept = nn.Embedding(29, 12, padding_idx=3)
+        nn.init.normal_(self.kept.weight)
+        self.register_buffer("added", torch.rand(5, 5))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        q, k = (e(tokens).unflatten(-1, (3, 4)).transpose(1, 2) for e in (self.zero, self.kept))
+        attend = F.scaled_dot_product_attention
+        parts = (
+            attend(q, k, q), attend(q, k, k, is_causal=True), attend(q, k, q, scale=0.3),
+            attend(q, k, q, attn_mask=self.added), attend(q[:, :1], k, k),
+            attend(q, k[:, :1], k[:, :1], enable_gqa=True), torch.bmm(q[:, 0], k[:, 0].mT)[:, None],
+            F.layer_norm(q, (5, 4)), F.layer_norm(q, (4,)), F.rms_norm(q, (4,)),
+        )  # fmt: skip
+        return torch.stack([p.square().mean() for p in parts]).sum()

@@ -15,6 +15,7 @@ from niwaki.passes.pipelines import training_pipeline
 from niwaki.step import TrainingStep
 from niwaki.tools.model_flags import (
     add_model_flags,
+    add_threads_flag,
     compile_model,
     load_model,
     options_of,
@@ -27,6 +28,7 @@ from niwaki.tools.result import Result
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the output and how to watch the passes."""
     add_model_flags(parser)
+    add_threads_flag(parser)
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=Path, help="folder of the C package, or file"
     )
@@ -44,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     """Writes the output whole or not at all; with --stop-after or --pass-limit, prints the IR."""
+    if args.threads > 1 and args.emit == "c":
+        raise UsageError("C packages run on one thread: leave --threads out, or --emit object")
     options = options_of(args)
     passes = training_pipeline(
         options, get_target(args.target), args.batch, args.batch_norm, techniques_of(args)

@@ -1,4 +1,4 @@
-"""Shows versions, this machine as a target, and which targets can be built and run here."""
+"""Shows versions, this machine, the cache of kernels, and which targets can be built here."""
 
 import argparse
 import platform
@@ -8,6 +8,8 @@ import llvmlite.binding as llvm
 
 from niwaki.backends.c.toolchain import install_command, missing_tools
 from niwaki.backends.targets import TARGETS, get_target
+from niwaki.object_cache import VARIABLE, default_cache
+from niwaki.printable import printable
 from niwaki.tools.result import Result
 
 PACKAGES = (
@@ -38,20 +40,46 @@ def run(args: argparse.Namespace) -> Result:
     missing = {t.name: list(missing_tools(t)) for t in (host, *TARGETS.values())}
     absent = sorted({tool for tools in missing.values() for tool in tools})
     install = install_command(absent) if absent else None
+    cache = _cache()
     data = {
         "versions": versions,
         "host": {"triple": host.triple, "cpu": host.cpu, "lanes": host.lanes},
+        "cache": cache,
         "missing": missing,
         "install": install,
     }
     lines = [
         *(f"{name:<14}{v or 'not installed'}" for name, v in versions.items()),
         f"{'host':<14}{host.cpu} ({host.triple}), {host.lanes} f32 per vector",
+        f"{'cache':<14}{_contents(cache)}",
         *(f"{name:<14}{_readiness(tools)}" for name, tools in missing.items()),
     ]
     if install is not None:
         lines.append(f"to install what is missing: {install}")
     return Result("\n".join(lines), data)
+
+
+def _cache() -> dict[str, object] | None:
+    """Where compiled kernels are kept, and what is there; None: nowhere."""
+    cache = default_cache()
+    if cache is None:
+        return None
+    count, size = cache.size()
+    return {
+        "folder": str(cache.folder),
+        "objects": count,
+        "bytes": size,
+        "limit_bytes": cache.limit_bytes,
+    }
+
+
+def _contents(cache: dict[str, object] | None) -> str:
+    if cache is None:
+        return f"off ({VARIABLE})"
+    return (
+        f"{cache['objects']} objects, {cache['bytes']:,} of {cache['limit_bytes']:,} bytes, in "
+        f"{printable(str(cache['folder']))} ({VARIABLE} moves it or is off)"
+    )
 
 
 def _version(name: str) -> str | None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from types import MappingProxyType
 
+from niwaki.collector import rare_collections
 from niwaki.ir.errors import NiwakiError
 
 INTERNAL_ERROR = 70
@@ -19,6 +20,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "train": "train on this machine",
         "search": "search the update scheme that learns most within a budget",
         "report": "show where the memory of training goes, as a page and pictures",
+        "profile": "show where the time of a training step goes on this machine",
         "verify": "compare the compiled step with the reference",
         "plan": "place the buffers of a file in one arena",
         "ops": "list the supported operations",
@@ -61,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     args = _parser(next(iter(words), "")).parse_args(words)
     try:
-        result = args.run(args)
+        with rare_collections():
+            result = args.run(args)
     except NiwakiError as error:
         print(f"niwaki: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -99,6 +99,17 @@ def add_model_flags(
         parser.set_defaults(target="host")
 
 
+def add_threads_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that `compile_model` reads besides."""
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        default=1,
+        help="threads of a step, on Linux; results stay the same bits (%(default)s)",
+    )
+
+
 def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None) -> TrainingStep:
     """The step that the flags ask for; the importer's notes go to stderr.
 
@@ -111,6 +122,7 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
         memory_limit=args.memory_limit,
         instrument=instrument,
         seed=args.seed,
+        threads=args.threads,
         **training_arguments(args),
     )
 

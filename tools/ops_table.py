@@ -39,15 +39,13 @@ FAMILIES: Mapping[str, tuple[ModuleType, Sequence[type[Operation]]]] = {
 """Title -> the file of the dialect, and its operations."""
 
 ORIGINS: Mapping[type[Operation], str] = {
-    nn.AndOp: "`autodiff`",
     nn.NarrowOp: "`narrow-stash`",
     nn.Conv2dDxOp: "`autodiff`",
     nn.Conv2dDwOp: "`autodiff`",
     nn.MaxPool2dGradOp: "`autodiff`",
     nn.AvgPool2dGradOp: "`autodiff`",
-    nn.GatherOp: "decoder configurations",
     nn.ScatterAddOp: "`autodiff`",
-    nn.RmsNormOp: "decoder configurations",
+    nn.AddRowsOp: "`canonicalize`",
     nn.CountCorrectOp: "`build-training`",
     nn.BatchNormTrainOp: "`build-training`",
     nn.RandomMaskOp: "`build-training`",

@@ -12,6 +12,7 @@ from niwaki.memory import Memory, largest_at_peak
 from niwaki.passes.planner import Planner
 from niwaki.printable import printable
 from niwaki.tools.model_flags import add_model_flags, load_model, options_of, techniques_of
+from niwaki.tools.output_files import check_suffix
 from niwaki.tools.plan_only import add_plan_flags, run_plan_only
 from niwaki.tools.report.ablations import ablations
 from niwaki.tools.report.contents import EntryReport, Report, report_on
@@ -58,11 +59,11 @@ def run(args: argparse.Namespace) -> Result:
     if args.plan_only:
         return run_plan_only(args)
     output = args.output or Path(f"{args.model.stem}-report.html")
-    _check_suffix("--output", output, ".html")
+    check_suffix("--output", output, ".html")
     if args.budgets < 0:
         raise UsageError(f"--budgets must be 0 or more, got {args.budgets}")
     if args.trace is not None:
-        _check_suffix("--trace", args.trace, ".json")
+        check_suffix("--trace", args.trace, ".json")
     try:
         # Plotly and matplotlib take a second to load, and are an extra.
         from niwaki.tools.report.page import html_page
@@ -92,11 +93,6 @@ def run(args: argparse.Namespace) -> Result:
     }
     written = "\n".join(f"written: {path}" for path in files)
     return Result(f"{memory.table()}\n{written}", figures)
-
-
-def _check_suffix(flag: str, path: Path, suffix: str) -> None:
-    if path.suffix != suffix:
-        raise UsageError(f"{flag} must be a {suffix} file, got '{path}'")
 
 
 def _plan(args: argparse.Namespace) -> tuple[Report, Memory]:

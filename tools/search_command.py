@@ -15,6 +15,7 @@ from niwaki.passes.scheme_search import Contributions, FoundScheme, SchemeSpace
 from niwaki.printable import printable
 from niwaki.tools.datasets import load_dataset
 from niwaki.tools.model_flags import add_model_flags, load_model, size_in_bytes, training_arguments
+from niwaki.tools.output_files import check_suffix
 from niwaki.tools.progress import Progress
 from niwaki.tools.result import Result
 
@@ -106,8 +107,8 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--{flag} must be >= 1, got {getattr(args, flag)}")
     if args.output.suffix != ".toml":
         raise UsageError(f"the output must be a .toml file, got '{args.output}'")
-    if args.picture is not None and args.picture.suffix != ".png":
-        raise UsageError(f"--picture must be a .png file, got '{args.picture}'")
+    if args.picture is not None:
+        check_suffix("--picture", args.picture, ".png")
 
 
 def _picture() -> Callable[[SchemeSpace, Contributions, FoundScheme, str], bytes]:

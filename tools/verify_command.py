@@ -19,7 +19,7 @@ from niwaki.ir.context import NiwakiContext
 from niwaki.ir.dialects.quantized_type import QuantizedType
 from niwaki.ir.dialects.tensor_op import type_of
 from niwaki.ir.errors import MismatchError, UsageError
-from niwaki.ir.lowered import Lowered, Port
+from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.weights import Array
 from niwaki.passes.autodiff import AutodiffPass
@@ -28,6 +28,7 @@ from niwaki.passes.integer_backward import IntegerBackwardPass
 from niwaki.passes.narrow_stash import NarrowStashPass
 from niwaki.passes.pipelines import compile_program, training_pipeline
 from niwaki.tools.model_flags import add_model_flags, load_model, options_of, techniques_of
+from niwaki.tools.random_batch import random_batch
 from niwaki.tools.result import Result
 
 C_TIMEOUT = 300.0
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> Result:
         raise UsageError(f"--steps must be >= 1, got {args.steps}")
     program, target = load_model(args), get_target("host")
     lowered = _lowered(program, args, target)
-    batch = _random_batch(lowered, args)
+    batch = random_batch(lowered, args.loss, args.seed)
     losses, reference = _train_reference(program, args, batch)
 
     errors = _jit_errors(lowered, target, args, batch, losses, reference)
@@ -81,36 +82,6 @@ def run(args: argparse.Namespace) -> Result:
 def _lowered(program: Program, args: argparse.Namespace, target: Target) -> Lowered:
     how = (options_of(args), target, args.batch, args.batch_norm)
     return compile_program(program, *how, techniques=techniques_of(args))
-
-
-def _random_batch(lowered: Lowered, args: argparse.Namespace) -> list[Array]:
-    """The inputs of train_step but for the learning rate."""
-    random = np.random.default_rng(args.seed)
-    ports = lowered.entries["train_step"].inputs[:-1]
-    has_target = args.loss != "output"
-    inputs = ports[:-1] if has_target else ports
-    batch: list[Array] = [_normal(random, port) for port in inputs]
-    if has_target:
-        (output,) = lowered.entries["infer"].outputs
-        batch.append(_random_target(random, args.loss, ports[-1], output))
-    return batch
-
-
-def _normal(random: np.random.Generator, port: Port) -> Array:
-    return random.standard_normal(port.shape).astype(port.dtype)
-
-
-def _random_target(random: np.random.Generator, loss: str, port: Port, output: Port) -> Array:
-    match loss:
-        case "cross_entropy":
-            return random.integers(0, output.shape[-1], port.shape).astype(port.dtype)
-        case "cross_entropy_soft":
-            weights = random.random(port.shape)
-            return (weights / weights.sum(-1, keepdims=True)).astype(port.dtype)
-        case "bce":
-            return random.integers(0, 2, port.shape).astype(port.dtype)
-        case _:
-            return _normal(random, port)
 
 
 def _train_reference(

@@ -10,7 +10,6 @@ from string import Template
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.c.arguments import Argument, arguments_of
 from niwaki.backends.c.blocks import (
@@ -26,7 +25,6 @@ from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.backends.c.saved_state import MAGIC, model_hash, payload_bytes, saved_rows
 from niwaki.backends.targets import get_target
-from niwaki.ir.dialects import plan
 from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
 
 _DOCS = {
@@ -266,7 +264,6 @@ class Contract:
 
     def code(self) -> str:
         """<prefix>.c: kernels, programs and the functions of the interface."""
-        ops = list(self.lowered.module.body.block.ops)
         entries = self.lowered.entries
         arrays = [
             ConstantArray(self._constant_name(n), C_TYPES[e.dtype], e.offset, _bytes(e))
@@ -274,8 +271,8 @@ class Contract:
         ]
         machine = get_target(self.lowered.target_name)
         kernels = emit_module(
-            [op for op in ops if isinstance(op, FuncOp)],
-            [op for op in ops if isinstance(op, plan.ProgramOp) and op.sym_name.data in entries],
+            [kernel.build() for kernel in self.lowered.kernels],
+            [p for p in self.lowered.programs if p.sym_name.data in entries],
             entries,
             arrays,
             shared=machine.board is not None,

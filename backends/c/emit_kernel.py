@@ -324,6 +324,11 @@ class KernelEmitter:
         before, element = self._texts[op.dest], self._texts[op.source]
         self._texts[op.result] = (*before[:lane], *element, *before[lane + 1 :])
 
+    def _shuffle(self, op: Operation) -> None:
+        assert isinstance(op, vector.ShuffleOp)
+        both = self._texts[op.v1] + self._texts[op.v2]
+        self._texts[op.result] = tuple(both[lane] for lane in op.mask.get_values())
+
     def _reduction(self, op: Operation) -> None:
         assert isinstance(op, vector.ReductionOp)
         element = element_of(op.vector.type)
@@ -610,6 +615,7 @@ _HANDLERS: dict[type[Operation], Callable[[KernelEmitter, Operation], None]] = {
     vector.BroadcastOp: KernelEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
     vector.ExtractOp: KernelEmitter._extract,  # pyright: ignore[reportPrivateUsage]
     vector.InsertOp: KernelEmitter._insert,  # pyright: ignore[reportPrivateUsage]
+    vector.ShuffleOp: KernelEmitter._shuffle,  # pyright: ignore[reportPrivateUsage]
     vector.ReductionOp: KernelEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
     vector.BitcastOp: KernelEmitter._bitcast,  # pyright: ignore[reportPrivateUsage]
     UnrealizedConversionCastOp: KernelEmitter._view,  # pyright: ignore[reportPrivateUsage]

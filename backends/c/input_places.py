@@ -76,11 +76,7 @@ def _input_bytes(lowered: Lowered) -> dict[str, int]:
 
 def _buffers_before_last_use(lowered: Lowered, name: str) -> Iterable[_Range]:
     """What any function has in the arena before it has read the input `name` for the last time."""
-    programs = {
-        op.sym_name.data: op
-        for op in lowered.module.body.block.ops
-        if isinstance(op, plan.ProgramOp)
-    }
+    programs = {program.sym_name.data: program for program in lowered.programs}
     for entry in lowered.entries.values():
         names = [a.name for a in arguments_of(entry) if a.read]
         if name not in names:

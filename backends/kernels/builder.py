@@ -10,6 +10,7 @@ from typing import TypeAlias
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
     BoolAttr,
+    DenseArrayBase,
     Float32Type,
     FloatAttr,
     IndexType,
@@ -22,6 +23,7 @@ from xdsl.dialects.builtin import (
     i1,
     i8,
     i32,
+    i64,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
@@ -63,6 +65,7 @@ class KernelBuilder:
         self._last_constant: Operation | None = None
         self._prototypes: dict[tuple[type[Operation], int], Operation] = {}
         self._vectors: dict[tuple[Attribute, int], VectorType] = {}
+        self._masks: dict[tuple[int, ...], DenseArrayBase] = {}
         self.args: tuple[Value, ...] = tuple(self._block.args)
 
     def finish(self) -> func.FuncOp:
@@ -147,8 +150,11 @@ class KernelBuilder:
         if not isinstance(value, int):
             return value
         if value not in self._indices:
-            attribute = IntegerAttr(value, IndexType())
-            self._indices[value] = self._hoist(arith.ConstantOp(attribute))
+            kind = IndexType()
+            constant = arith.ConstantOp.create(
+                result_types=[kind], properties={"value": IntegerAttr(value, kind)}
+            )
+            self._indices[value] = self._hoist(constant)
         return self._indices[value]
 
     # --- index arithmetic, folded where known
@@ -556,6 +562,26 @@ class KernelBuilder:
         if not isinstance(x.type, VectorType):
             return x
         return self._one(vector.ExtractOp(x, [lane], x.type.element_type))
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
+        """The vector of the chosen lanes, counted through `a` and then `b`."""
+        key = tuple(lanes)
+        if key not in self._masks:
+            self._masks[key] = DenseArrayBase.from_list(i64, lanes)
+        kind = self._vector(element_of(a.type), len(lanes))
+        return self._one(
+            vector.ShuffleOp.create(
+                operands=[a, b], result_types=[kind], properties={"mask": self._masks[key]}
+            )
+        )
+
+    def slice(self, x: Value, start: int, lanes: int) -> Value:
+        """`lanes` neighbouring elements of a vector (all of them: itself)."""
+        if lanes == self.lanes(x):
+            return x
+        if lanes == 1:
+            return self.extract(x, start)
+        return self.shuffle(x, x, range(start, start + lanes))
 
     def sum_lanes(self, x: Value) -> Value:
         """The sum of a vector's elements, in pairs (of a scalar: itself)."""

@@ -11,16 +11,20 @@ from niwaki.backends.kernels import (
     convolution,
     depthwise,
     filter_gradient,
+    gradient_strips,
     packed,
     packed_depthwise,
     packed_gradient,
     row_dots,
     row_dots_depthwise,
     row_dots_gradient,
+    windows,
 )
 from niwaki.backends.kernels.builder import Index, Value
+from niwaki.backends.kernels.choice import packs_columns, sums_by_strips
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.operands import Contraction
+from niwaki.backends.kernels.packed_product import PackedProduct
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.product import (
     Matrix,
@@ -56,10 +60,12 @@ def select_contraction(
         x = shape_of(anchor.x)
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
             return depthwise.select_filter_gradient(anchor, contraction)
-        return filter_gradient.select(anchor, contraction)
+        return _filter_cotangent(anchor, contraction)
     assert isinstance(anchor, Gathering)
     if _is_depthwise(anchor):
         return depthwise.select_gather(anchor, contraction)
+    if packs_columns(convolution.shape_of_gathering(anchor).positions, target):
+        return windows.select(anchor, contraction)
     return convolution.select(anchor, contraction)
 
 
@@ -95,6 +101,14 @@ def _select_packed(anchor: Operation | None, contraction: Contraction) -> Kernel
             return None
 
 
+def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
+    shape = filter_gradient.shape_of_filter_gradient(anchor)
+    read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
+    if sums_by_strips(shape.positions, read, contraction.target):
+        return gradient_strips.select(shape, contraction)
+    return filter_gradient.select(shape, contraction)
+
+
 def _is_depthwise(anchor: Gathering) -> bool:
     w = shape_of(anchor.w)
     return anchor.window.groups == w[0] and w[3] == 1
@@ -109,7 +123,13 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
     length = a_shape[-2] if transpose_a else a_shape[-1]
     target = contraction.target
     by_dots = transpose_b and not transpose_a and use_dots(rows, length, target)
+    packed = None
+    cached = not transpose_b and 4 * length * columns <= target.cache_bytes
+    if not by_dots and not cached and packs_columns(rows, target):
+        packed = PackedProduct(rows, columns, length, transpose_a, transpose_b, target)
     workspace = 4 * columns * length if transpose_b and not by_dots else 0
+    if packed is not None:
+        workspace = 4 * packed.scratch
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, workspace)
@@ -126,6 +146,10 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
             b = Matrix(refs.anchor[1], b_start, length if transpose_b else 1)
             if by_dots:
                 multiply_dots(k, target, a, b, rows, columns, length, put)
+                return
+            if packed is not None:
+                assert refs.scratch is not None
+                packed.emit(k, a, b, refs.scratch, put)
                 return
             if transpose_b:
                 assert refs.scratch is not None

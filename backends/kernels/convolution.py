@@ -5,9 +5,10 @@ convolution of stride 1 reads the input in place; otherwise a tile's rows are ga
 scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol, TypeAlias
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
@@ -146,8 +147,22 @@ def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     return spec_of(contraction, shape, _plan(shape, contraction.target), Kernel)
 
 
+class Runnable(Protocol):
+    """The construction of a kernel."""
+
+    def run(self) -> None:
+        """Emits it."""
+        ...
+
+
+Construction: TypeAlias = Callable[
+    [KernelBuilder, References, ConvolutionShape, Plan, Target, "Results"], Runnable
+]
+"""(builder, arguments, shape, plan, target, results) -> construction."""
+
+
 def spec_of(
-    contraction: Contraction, shape: ConvolutionShape, plan: "Plan", kernel: "type[Kernel]"
+    contraction: Contraction, shape: ConvolutionShape, plan: Plan, kernel: Construction
 ) -> KernelSpec:
     """The choice of `kernel`."""
     positions = shape.positions
@@ -166,13 +181,36 @@ def spec_of(
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, plan.workspace, view, plan.biased)
-        kernel(k, refs, shape, plan, contraction.target, views is not None).run()
+        results = Results(k, refs, shape, views is not None)
+        kernel(k, refs, shape, plan, contraction.target, results).run()
         return k.finish()
 
     return contraction.spec(plan.workspace, flops, build)
 
 
-def _unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list[Index]:
+@dataclass(frozen=True)
+class Results:
+    """Where finished elements go, by flat positions."""
+
+    k: KernelBuilder
+    refs: References
+    shape: ConvolutionShape
+    flat: bool
+    """Whether every view is collapsed, so that flat positions address them."""
+
+    def indices(self, position: Index) -> list[Index]:
+        """The indices of a position, but for the channel."""
+        if self.flat:
+            return [0, 0, position]
+        return unflatten(self.k, position, self.shape.out_size)
+
+    def put(self, position: Index, channel: Index, lanes: int, value: Value) -> None:
+        """Stores what follows from `value`."""
+        self.refs.pointwise.emit(self.k, [*self.indices(position), channel], lanes, value)
+
+
+def unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list[Index]:
+    """(image, row, column) of a position in images of `size`."""
     image = k.idiv(position, size[0] * size[1])
     within = k.imod(position, size[0] * size[1])
     return [image, k.idiv(within, size[1]), k.imod(within, size[1])]
@@ -187,18 +225,7 @@ class Kernel:
     shape: ConvolutionShape
     plan: Plan
     target: Target
-    flat: bool
-    """Whether every view is collapsed, so that flat positions address them."""
-
-    def indices(self, position: Index) -> list[Index]:
-        """The indices of a flat position, but for the channel."""
-        if self.flat:
-            return [0, 0, position]
-        return _unflatten(self.k, position, self.shape.out_size)
-
-    def put(self, position: Index, channel: Index, lanes: int, value: Value) -> None:
-        """Stores what follows from `value` at a flat position."""
-        self.refs.pointwise.emit(self.k, [*self.indices(position), channel], lanes, value)
+    results: Results
 
     def run(self) -> None:
         k, shape = self.k, self.shape
@@ -215,11 +242,11 @@ class Kernel:
         a, b = Matrix(x, 0, shape.in_channels), self._filter(0)
         if self.plan.dots:
             multiply_dots(
-                k, self.target, a, b, positions, shape.out_channels, shape.length, self.put
+                k, self.target, a, b, positions, shape.out_channels, shape.length, self.results.put
             )
             return
         sums = [Sum(shape.length, 1, shape.out_channels)]
-        multiply_outer(k, self.target, a, b, positions, shape.out_channels, sums, self.put)
+        multiply_outer(k, self.target, a, b, positions, shape.out_channels, sums, self.results.put)
 
     def _filter(self, group: Index) -> Matrix:
         """B: [output channel, gathered element], as far as one stride describes it."""
@@ -274,7 +301,7 @@ class Kernel:
 
             def put(offset: Index, column: Index, lanes: int, value: Value) -> None:
                 assert isinstance(offset, int)
-                self.put(places[offset], k.iadd(column, channel), lanes, value)
+                self.results.put(places[offset], k.iadd(column, channel), lanes, value)
 
             if phase.count == 0:
                 self._put_zeros(ranges, rows, put)
@@ -314,7 +341,7 @@ class Kernel:
     def position(self, phase: Phase, number: Index) -> tuple[Index, Index, Index]:
         """(image, row, column) of a position of the phase, counted through."""
         size = (phase.rows.positions, phase.columns.positions)
-        image, row, column = _unflatten(self.k, number, size)
+        image, row, column = unflatten(self.k, number, size)
         return image, row, column
 
     def place(self, phase: Phase, position: tuple[Index, Index, Index]) -> Index:

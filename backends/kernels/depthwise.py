@@ -1,10 +1,11 @@
 """Depthwise convolution, forward and both cotangents: vectors over channels, no product form."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels import depthwise_gradient
 from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import (
@@ -15,10 +16,12 @@ from niwaki.backends.kernels.gather import (
     backward_gathers,
     forward_gather,
 )
-from niwaki.backends.kernels.operands import Contraction, References
+from niwaki.backends.kernels.operands import Contraction, Operand, References
+from niwaki.backends.kernels.panel_packing import pack_square_by_square
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile, zeros
+from niwaki.backends.targets import Target
 from niwaki.ir.dialects.tensor_op import shape_of
 
 _TILE = 4
@@ -30,7 +33,7 @@ def select_gather(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     window, w = anchor.window, shape_of(anchor.w)
     source = shape_of(anchor.operands[0])
     goal = shape_of(anchor.results[0])
-    channels, kernel = w[0], (w[1], w[2])
+    channels, kernel, target = w[0], (w[1], w[2]), contraction.target
     axes = [
         (goal[a + 1], source[a + 1], kernel[a], window.strides[a], window.padding[a],
          window.dilation[a])
@@ -47,19 +50,57 @@ def select_gather(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, workspace)
         assert refs.scratch is not None
-        # [channel][tap] to [tap][channel], so that a vector of channels is contiguous.
-        taps = kernel[0] * kernel[1]
-        transpose(k, Matrix(refs.anchor[1], 0, taps), channels, taps, refs.scratch, 0)
+        _pack(k, refs.anchor[1], refs.scratch, channels, kernel[0] * kernel[1], target.lanes)
         size = (source[1], source[2])
-        for rows in gathers[0]:
-            for columns in gathers[1]:
-                phase = _Phase(
-                    k, refs, rows, columns, size, channels, kernel[1], contraction.target.lanes
-                )
-                phase.run(source[0])
+        phases = [
+            _Phase(k, refs, rows, columns, size, channels, kernel[1], target)
+            for rows in gathers[0]
+            for columns in gathers[1]
+        ]
+        k.each(0, source[0], 1, lambda image: _image(k, phases, image))
         return k.finish()
 
     return contraction.spec(workspace, flops, build)
+
+
+def _pack(
+    k: KernelBuilder, w: Operand, scratch: Operand, channels: int, taps: int, lanes: int
+) -> None:
+    """[channel][tap] to [tap][channel], so that a vector of channels is contiguous."""
+    if lanes == 1:
+        transpose(k, Matrix(w, 0, taps), channels, taps, scratch, 0)
+        return
+
+    def block(channel: Index, width: int) -> None:
+        first = k.imul(channel, taps)
+        pack_square_by_square(k, w, first, taps, taps, (width, width), scratch, channel, channels)
+
+    each_block(k, channels, lanes, block)
+
+
+def _image(k: KernelBuilder, phases: Sequence["_Phase"], image: Index) -> None:
+    """All positions of an image: neighbouring rows of all phases read the same input."""
+    shared = min(phase.rows.positions for phase in phases)
+
+    def rows(row: Index) -> None:
+        for phase in phases:
+            phase.line(image, row)
+
+    k.each(0, shared, 1, rows)
+    for phase in phases:
+        if phase.rows.positions > shared:
+            k.each(shared, phase.rows.positions, 1, lambda row, p=phase: p.line(image, row))
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Tiles of `count` positions from `first` up to `end`, the same taps inside in each."""
+
+    first: int
+    end: int
+    count: int
+    taps: tuple[range, ...]
+    """Of each position of a tile."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +114,41 @@ class _Phase:
     in_size: tuple[int, int]
     channels: int
     kernel_width: int
-    lanes: int
+    target: Target
 
-    def run(self, batch: int) -> None:
+    def line(self, image: Index, row: Index) -> None:
+        """All positions of a row."""
         k = self.k
+        taps = self.rows.first_tap(k, row), self.rows.end_tap(k, row)
+        for tiles in self._tiles():
+            each_tile(
+                k,
+                tiles.end - tiles.first,
+                tiles.count,
+                lambda column, count, tiles=tiles: self._tile(
+                    image, row, k.iadd(column, tiles.first), count, taps, tiles.taps
+                ),
+            )
 
-        def line(image: Index, row: Index) -> None:
-            taps = self.rows.first_tap(k, row), self.rows.end_tap(k, row)
-            for first, end, j, j_end in self.columns.segments():
-                each_tile(
-                    k,
-                    end - first,
-                    min(_TILE, end - first),
-                    lambda c, n, f=first, js=range(j, j_end): self._tile(
-                        image, row, k.iadd(c, f), n, taps, js
-                    ),
-                )
-
-        k.each(0, batch, 1, lambda n: k.each(0, self.rows.positions, 1, lambda row: line(n, row)))
+    def _tiles(self) -> list[_Tiles]:
+        segments = self.columns.segments()
+        if self.target.lanes == 1:
+            return [
+                _Tiles(first, end, min(_TILE, end - first), (range(j, j_end),) * _TILE)
+                for first, end, j, j_end in segments
+            ]
+        # Borders share tiles with what is beside them: narrow tiles wait for their sums.
+        inside = [range(j, j_end) for first, end, j, j_end in segments for _ in range(first, end)]
+        most = _TILE if self.target.vector_registers < 32 else 2 * _TILE
+        size = -(-len(inside) // -(-len(inside) // most))
+        result: list[_Tiles] = []
+        for first in range(0, len(inside), size):
+            taps = tuple(inside[first : first + size])
+            if result and result[-1].taps == taps:
+                result[-1] = replace(result[-1], end=first + len(taps))
+            else:
+                result.append(_Tiles(first, first + len(taps), len(taps), taps))
+        return result
 
     def _tile(
         self,
@@ -99,7 +157,7 @@ class _Phase:
         column: Index,
         count: int,
         rows: tuple[Index, Index],
-        taps: range,
+        taps: Sequence[range],
     ) -> None:
         """`count` neighbouring outputs, every channel."""
         k = self.k
@@ -120,7 +178,7 @@ class _Phase:
             for place, (value,) in zip(places, sums, strict=True):
                 self.refs.pointwise.emit(k, [image, y, place, channel], lanes, value)
 
-        each_block(k, self.channels, self.lanes, block)
+        each_block(k, self.channels, self.target.lanes, block)
 
     def _row(
         self,
@@ -130,7 +188,7 @@ class _Phase:
         channel: Index,
         lanes: int,
         i: Index,
-        taps: Sequence[int],
+        taps: Sequence[range],
         tile: Accumulators,
     ) -> Accumulators:
         """Adds the taps of filter row i."""
@@ -154,12 +212,14 @@ class _Phase:
                 loaded[offset] = self.refs.anchor[0].load(k, place, lanes)
             return loaded[offset]
 
-        for j in taps:
+        for j in range(min(t.start for t in taps), max(t.stop for t in taps)):
             tap = columns.tap_start + j * columns.tap_step
             weight = scratch.load(k, k.iadd(weights, tap * channels), lanes)
             tile = [
                 [k.fma(value(t * columns.in_step + j * columns.offset_step), weight, total)]
-                for t, (total,) in enumerate(tile)
+                if j in inside
+                else [total]
+                for t, ((total,), inside) in enumerate(zip(tile, taps, strict=False))
             ]
         return tile
 
@@ -176,6 +236,8 @@ def select_filter_gradient(anchor: FilterCotangent, contraction: Contraction) ->
         for a in (0, 1)
     )  # fmt: skip
     flops = 2 * dy[0] * dy[1] * dy[2] * dy[3] * kernel[0] * kernel[1]
+    if contraction.target.lanes > 1:
+        return depthwise_gradient.select(contraction, x, dy, rows, columns, flops)
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, 0)

@@ -41,6 +41,12 @@ class FilterGradientShape(GatherShape):
     columns: Gather
 
     @property
+    def flops(self) -> int:
+        """A multiply-add counted as two, those with padding too."""
+        taps = self.rows.count * self.columns.count
+        return 2 * self.positions * self.out_channels * self.depth * taps
+
+    @property
     def flat(self) -> bool:
         """Whether output position p reads input position p and nothing else."""
         return (
@@ -77,11 +83,8 @@ def _vectorize_outputs(shape: FilterGradientShape, target: Target) -> bool:
     return over_outputs * shape.positions + stores < over_inputs * shape.positions
 
 
-def select(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
+def select(shape: FilterGradientShape, contraction: Contraction) -> KernelSpec:
     """The kernel of an ordinary or grouped convolution's filter cotangent."""
-    shape = shape_of_filter_gradient(anchor)
-    taps = shape.rows.count * shape.columns.count
-    flops = 2 * shape.positions * shape.out_channels * shape.depth * taps
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, 0)
@@ -92,7 +95,7 @@ def select(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
         _Kernel(k, refs, shape, target, swap, 1 if low else 16).run()
         return k.finish()
 
-    return contraction.spec(0, flops, build)
+    return contraction.spec(0, shape.flops, build)
 
 
 @dataclass(frozen=True)

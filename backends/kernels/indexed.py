@@ -4,12 +4,14 @@ An index outside the table is safe: its row reads as zeros, and takes no part in
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from xdsl.dialects.builtin import IndexType, MemRefType
 
 from niwaki.backends.kernels.alone import spec_alone
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.pointwise import ref_shape
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
@@ -52,21 +54,41 @@ def scatter_add(
 
     def emit(k: KernelBuilder) -> None:
         x, indices, y = k.args
-
-        def add_row(place: list[Index]) -> None:
-            def add(number: Value) -> None:
-                def block(i: Index, lanes: int) -> None:
-                    total = k.load(y, [number, i], lanes)
-                    k.store(k.add(total, k.load(x, [*place, i], lanes)), y, [number, i])
-
-                each_block(k, columns, target.lanes, block)
-
-            _at(k, indices, place, rows, add, lambda: None)
-
         k.each(0, rows, 1, lambda number: _clear(k, y, [number], columns, target))
-        k.nest(shape_of(op.indices), add_row)
+        k.nest(shape_of(op.indices), _row_adder(k, x, indices, y, target))
 
     return spec_alone(operands, results, emit)
+
+
+def add_rows(
+    op: nn.AddRowsOp, operands: Sequence[MemRefType], results: Sequence[MemRefType], target: Target
+) -> KernelSpec:
+    """The kernel of `nn.add_rows` for a result in the place of the table."""
+
+    def emit(k: KernelBuilder) -> None:
+        _, x, indices, y = k.args
+        k.nest(shape_of(op.indices), _row_adder(k, x, indices, y, target))
+
+    return replace(spec_alone(operands, results, emit), in_place=((0, 0),))
+
+
+def _row_adder(
+    k: KernelBuilder, x: Value, indices: Value, y: Value, target: Target
+) -> Callable[[list[Index]], None]:
+    """Adds the row of x at a place to the row of y that its index names."""
+    rows, columns = ref_shape(y)
+
+    def add_row(place: list[Index]) -> None:
+        def add(number: Value) -> None:
+            def block(i: Index, lanes: int) -> None:
+                total = k.load(y, [number, i], lanes)
+                k.store(k.add(total, k.load(x, [*place, i], lanes)), y, [number, i])
+
+            each_block(k, columns, target.lanes, block)
+
+        _at(k, indices, place, rows, add, lambda: None)
+
+    return add_row
 
 
 def _clear(

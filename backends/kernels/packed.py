@@ -215,7 +215,7 @@ class PackedKernel(Kernel):
         def column(number: Value) -> None:
             channel = k.iadd(number, first)
             for r, (value,) in enumerate(self._products(rows, channel)):
-                self.put(k.iadd(row, r), channel, 1, value)
+                self.results.put(k.iadd(row, r), channel, 1, value)
 
         def byte(start: Value) -> None:
             channel = k.iadd(start, first)
@@ -229,7 +229,7 @@ class PackedKernel(Kernel):
             for ref, word in zip(masks, words, strict=True):
                 for r in range(rows):
                     bits = k.cast(k.shift_right(word, k.constant(8 * r, i32)), i8)
-                    k.store(bits, ref, [*self.indices(k.iadd(row, r)), k.idiv(channel, 8)])
+                    k.store(bits, ref, [*self.results.indices(k.iadd(row, r)), k.idiv(channel, 8)])
 
         if masks and width % 8 == 0:
             k.each(0, width, 8, byte)
@@ -247,7 +247,7 @@ class PackedKernel(Kernel):
         below = _word_constant(k, 0x7F7F7F7F)
         words = [k.bit_and(k.shift_right(word, k.constant(1, i32)), below) for word in words]
         for r, (value,) in enumerate(self._products(rows, channel)):
-            indices = [*self.indices(k.iadd(row, r)), channel]
+            indices = [*self.results.indices(k.iadd(row, r)), channel]
             bits = self.refs.pointwise.emit_but_masks(k, indices, value)
             top = _word_constant(k, 0x80 << 8 * r)
             words = [

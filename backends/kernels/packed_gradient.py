@@ -85,7 +85,7 @@ class _InputCotangent(Kernel):
         def panel(column: Value) -> None:
             load = _load_codes(k, filters, columns, column)
             _pack(k, length, load, _CODES, product.store)
-            product.run(shape.positions, length, 0, column, self.put)
+            product.run(shape.positions, length, 0, column, self.results.put)
 
         k.each(0, columns, 4, panel)
 

@@ -1,11 +1,13 @@
 """Matrix products on registers: C[row, column] = sum over i of A[row, i] * B[i, column]."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from niwaki.backends.kernels.blocks import Block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.operands import Operand
+from niwaki.backends.kernels.panel_packing import Pack
 from niwaki.backends.kernels.tiles import (
     Accumulators,
     Panel,
@@ -26,16 +28,6 @@ Put = Callable[[Index, Index, int, Value], None]
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """A matrix in a flat memref. A is [row, i]; B is [column, i]."""
-
-    operand: Operand
-    start: Index
-    stride: int
-    """From row to row of A, from column to column of B."""
-
-
-@dataclass(frozen=True)
 class Sum:
     """One loop of the sum over i, with its strides in A and in B."""
 
@@ -44,13 +36,101 @@ class Sum:
     b_step: int
 
 
+@dataclass(frozen=True)
+class Origins:
+    """Where the rows of a tile start: at offsets from one base, or each at its own."""
+
+    bases: Sequence[Index]
+    offsets: Sequence[int] = ()
+
+    def of(self, row: int) -> tuple[Index, int]:
+        """(base, offset) of a row."""
+        return (self.bases[0], self.offsets[row]) if self.offsets else (self.bases[row], 0)
+
+
+class Rows(Protocol):
+    """A of a product."""
+
+    @property
+    def operand(self) -> Operand:
+        """The memory."""
+        ...
+
+    def origins(self, k: KernelBuilder, row: Index, count: int) -> Origins:
+        """Where `count` rows from `row` on start."""
+        ...
+
+
+class Columns(Protocol):
+    """B of a product."""
+
+    @property
+    def operand(self) -> Operand:
+        """The memory."""
+        ...
+
+    def panel(
+        self, k: KernelBuilder, column: Index, panel: Panel, sums: Sequence[Sum]
+    ) -> tuple[Index, Sequence[Sum]]:
+        """Where the panel at `column` starts, and the loops of the sum with their steps there."""
+        ...
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix in a flat memref. A is [row, i]; B is [column, i]."""
+
+    operand: Operand
+    start: Index
+    stride: int
+    """From row to row of A, from column to column of B."""
+
+    def origins(self, k: KernelBuilder, row: Index, count: int) -> Origins:
+        """Equally distant rows."""
+        base = k.iadd(k.imul(row, self.stride), self.start)
+        return Origins([base], [r * self.stride for r in range(count)])
+
+    def panel(
+        self, k: KernelBuilder, column: Index, panel: Panel, sums: Sequence[Sum]
+    ) -> tuple[Index, Sequence[Sum]]:
+        """Columns that are neighbours."""
+        del panel
+        return k.iadd(column, self.start), sums
+
+
+@dataclass(frozen=True)
+class PackedColumns:
+    """B as `panel_packing` leaves it; sums count its steps in rows."""
+
+    operand: Operand
+    start: Index
+    length: int
+    """Terms of a sum."""
+    pack: Pack | None = None
+    """Packs each panel before it is used, all at one place; None: all panels are packed."""
+
+    def prepare(self, column: Index, panel: Panel) -> None:
+        """What has to be done before tiles read a panel."""
+        if self.pack is not None:
+            self.pack(column, panel, self.start)
+
+    def panel(
+        self, k: KernelBuilder, column: Index, panel: Panel, sums: Sequence[Sum]
+    ) -> tuple[Index, Sequence[Sum]]:
+        """The panel is contiguous."""
+        start = self.start
+        if self.pack is None:
+            start = k.iadd(k.imul(column, self.length), start)
+        return start, [replace(s, b_step=s.b_step * panel.width) for s in sums]
+
+
 def use_dots(rows: int, length: int, target: Target) -> bool:
     """Whether to work by dot products, for A and B both contiguous along the sum.
 
     The other way B must be transposed first, which pays only over many rows. Scalar machines
     have nothing to gain from it.
     """
-    return target.lanes == 1 or length >= 4 * rows or length >= 1024
+    return target.lanes == 1 or length >= 4 * rows
 
 
 def transpose(
@@ -95,10 +175,33 @@ def multiply_outer(
     each_tile(k, rows, height, tile)
 
 
+def multiply_panels(
+    k: KernelBuilder,
+    a: Rows,
+    b: PackedColumns,
+    height: int,
+    first: Index,
+    rows: int,
+    ranges: Sequence[Panel],
+    sums: Sequence[Sum],
+    put: Put,
+) -> None:
+    """By outer products, `rows` rows from `first` on: a panel stays in cache while they pass."""
+
+    def passing(column: Index, panel: Panel) -> None:
+        def tile(row: Index, count: int) -> None:
+            outer_tile(k, a, b, k.iadd(row, first), count, column, panel, sums, put)
+
+        b.prepare(column, panel)
+        each_tile(k, rows, height, tile)
+
+    each_panel(k, ranges, passing)
+
+
 def outer_tile(
     k: KernelBuilder,
-    a: Matrix,
-    b: Matrix,
+    a: Rows,
+    b: Columns,
     row: Index,
     count: int,
     column: Index,
@@ -107,27 +210,22 @@ def outer_tile(
     put: Put,
 ) -> None:
     """One tile of `count` rows and one panel of columns."""
-    origin = k.iadd(k.imul(row, a.stride), a.start)
-    tile = _accumulate_all(
-        k,
-        a,
-        b,
-        origin,
-        k.iadd(column, b.start),
-        panel,
-        sums,
-        zeros(k, count, panel.blocks, a.operand.element),
-    )
+    corner, sums = b.panel(k, column, panel, sums)
+    start = zeros(k, count, panel.blocks, a.operand.element)
+    origins = a.origins(k, row, count)
+    tile = _accumulate_all(k, a.operand, b.operand, origins, corner, panel, sums, start)
     for offset, values in enumerate(tile):
         for block, value in zip(panel.blocks, values, strict=True):
-            put(k.iadd(row, offset), k.iadd(column, block.start), block.lanes, value)
+            for part in panel.parts(block):
+                place = k.iadd(column, block.start + part.start)
+                put(k.iadd(row, offset), place, part.lanes, k.slice(value, part.start, part.lanes))
 
 
 def _accumulate_all(
     k: KernelBuilder,
-    a: Matrix,
-    b: Matrix,
-    origin: Index,
+    a: Operand,
+    b: Operand,
+    origins: Origins,
     corner: Index,
     panel: Panel,
     sums: Sequence[Sum],
@@ -135,24 +233,31 @@ def _accumulate_all(
 ) -> Accumulators:
     """The loops `sums`, the first one outermost."""
     loop, *inner = sums
+
+    def shifted(i: Index) -> Origins:
+        step = k.imul(i, loop.a_step)
+        return replace(origins, bases=[k.iadd(step, base) for base in origins.bases])
+
     if inner:
 
         def nested(i: Index, values: Accumulators) -> Accumulators:
-            start = k.iadd(k.imul(i, loop.a_step), origin)
             edge = k.iadd(k.imul(i, loop.b_step), corner)
-            return _accumulate_all(k, a, b, start, edge, panel, inner, values)
+            return _accumulate_all(k, a, b, shifted(i), edge, panel, inner, values)
 
         return accumulate(k, 0, loop.count, tile, nested)
 
-    def left(row: int, i: Index) -> Value:
-        place = k.iadd(k.imul(i, loop.a_step), origin)
-        return a.operand.load(k, k.iadd(place, row * a.stride))
+    def step(i: Index, values: Accumulators) -> Accumulators:
+        places, line = shifted(i), k.iadd(k.imul(i, loop.b_step), corner)
 
-    def right(block: Block, i: Index) -> Value:
-        place = k.iadd(k.imul(i, loop.b_step), corner)
-        return b.operand.load(k, k.iadd(place, block.start), block.lanes)
+        def left(row: int, _: Index) -> Value:
+            base, offset = places.of(row)
+            return a.load(k, k.iadd(base, offset))
 
-    step = outer_step(k, left, right, panel.blocks)
+        def right(block: Block, _: Index) -> Value:
+            return b.load(k, k.iadd(line, block.start), block.lanes)
+
+        return outer_step(k, left, right, panel.blocks)(i, values)
+
     unroll = unroll_of(len(tile), len(panel.blocks))
     return accumulate(k, 0, loop.count, tile, step, unroll)
 

@@ -131,7 +131,7 @@ class RowDotsKernel(PackedKernel):
             def position(row: Value) -> None:
                 place = k.iadd(k.imul(row, stride), start)
                 sums = k.row_dots((x, place, 0), filters, length, lanes)
-                self.put(k.iadd(first, row), channel, lanes, k.add(sums, bias))
+                self.results.put(k.iadd(first, row), channel, lanes, k.add(sums, bias))
 
             k.each(0, rows, 1, position)
 

@@ -79,7 +79,7 @@ class _InputCotangent(Kernel):
             def position(row: Value) -> None:
                 start = k.imul(row, length)
                 sums = k.row_dots((cotangent.ref, start, 0), (panel, 0, length), length, lanes)
-                self.put(row, column, lanes, sums)
+                self.results.put(row, column, lanes, sums)
 
             k.each(0, shape.positions, 1, position)
 

@@ -9,7 +9,7 @@ from xdsl.ir import Operation
 
 from niwaki.backends.kernels.contraction import select_contraction
 from niwaki.backends.kernels.elementwise import elementwise
-from niwaki.backends.kernels.indexed import gather, scatter_add
+from niwaki.backends.kernels.indexed import add_rows, gather, scatter_add
 from niwaki.backends.kernels.movement import concat, pad, reshape, slice_, transpose
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.pooling import pooling
@@ -54,6 +54,7 @@ ALONE: Mapping[type[Operation], Generator] = MappingProxyType(
         nn.OneHotOp: one_hot,
         nn.GatherOp: gather,
         nn.ScatterAddOp: scatter_add,
+        nn.AddRowsOp: add_rows,
         nn.CountCorrectOp: count_correct,
         nn.RandomMaskOp: random_mask,
     }

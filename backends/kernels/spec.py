@@ -40,12 +40,17 @@ class KernelSpec:
     """Makes the function under a name."""
 
     @property
+    def bytes(self) -> int:
+        """Of operands and results, each once."""
+        return sum(map(buffer_bytes, (*self.operands, *self.results)))
+
+    @property
     def cost(self) -> int:
         """Estimated time of one call, to compare plans with: operations and bytes moved.
 
         Each byte of operands and results counts as one operation.
         """
-        return self.flops + sum(map(buffer_bytes, (*self.operands, *self.results)))
+        return self.flops + self.bytes
 
 
 @cache

@@ -6,7 +6,7 @@ the outer product (a row of B is contiguous: B's vectors times A's scalars) and 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import f32
 from xdsl.ir import Attribute
@@ -24,11 +24,31 @@ class Panel:
     width: int
     repeat: int
     blocks: tuple[Block, ...]
+    columns: int
+    """That exist; those behind them, up to `width`, are padding."""
+
+    def parts(self, block: Block) -> list[Block]:
+        """The columns of a block that exist, relative to its start."""
+        return split(min(block.lanes, self.columns - block.start), block.lanes)
 
 
-def panels(size: int, target: Target) -> list[Panel]:
-    """Column ranges of at most four vectors: equal ones first (a loop), then the rest."""
-    most = 4 if target.vector_registers >= 16 else 2
+def padded_panels(size: int, target: Target, most: int) -> list[Panel]:
+    """Like `panels`, of whole vectors: what is packed can be padded."""
+    lanes = target.lanes
+    while size <= lanes // 2:
+        lanes //= 2
+    *others, last = panels(-(-size // lanes) * lanes, target, most)
+    if last.repeat > 1 and size % lanes:
+        stop = last.start + last.width * (last.repeat - 1)
+        others.append(replace(last, repeat=last.repeat - 1))
+        last = replace(last, start=stop, repeat=1)
+    columns = last.width if last.repeat > 1 else size - last.start
+    return [*others, replace(last, columns=columns)]
+
+
+def panels(size: int, target: Target, most: int = 4) -> list[Panel]:
+    """Column ranges of at most `most` vectors: equal ones first (a loop), then the rest."""
+    most = most if target.vector_registers >= 16 else min(most, 2)
     full = size // target.lanes
     result: list[Panel] = []
     start = 0
@@ -37,12 +57,12 @@ def panels(size: int, target: Target) -> list[Panel]:
         each = -(-full // (-(-full // most)))
         width = each * target.lanes
         repeat = full // each
-        result.append(Panel(0, width, repeat, tuple(split(width, target.lanes))))
+        result.append(Panel(0, width, repeat, tuple(split(width, target.lanes)), width))
         start = width * repeat
     rest = size - start
     while rest > 0:
         width = min(rest, most * target.lanes)
-        result.append(Panel(start, width, 1, tuple(split(width, target.lanes))))
+        result.append(Panel(start, width, 1, tuple(split(width, target.lanes)), width))
         start, rest = start + width, rest - width
     return result
 

@@ -1,8 +1,8 @@
 """exp, tanh and erf of vectors: polynomials, several elements at once.
 
 The C library computes one element per call. Scalars still go there: it is as exact, and small
-machines have no vectors. Errors are at most a few units in the last place; results below the
-smallest normal number are 0.
+machines have no vectors. Errors are at most 1.5 units in the last place of exp and tanh, 3.5 of
+erf; results below the smallest normal number are 0.
 """
 
 import math

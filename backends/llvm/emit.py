@@ -4,7 +4,7 @@ Addresses are GEPs with constant strides; every value is one line. No optimisati
 """
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from xdsl.dialects import arith, func, math, memref, scf, vector
 from xdsl.dialects.builtin import (
@@ -22,6 +22,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from niwaki.backends.kernels.spec import strides_of
+from niwaki.backends.llvm.pool import RUN, pool_text
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import kernel, plan
 from niwaki.ir.dialects.plan import RegionRange
@@ -83,11 +84,22 @@ _CASTS = {
 _REDUCTIONS = {"add": "fadd", "maxnumf": "fmax"}
 
 
+def times_entry(program: str) -> str:
+    """The entry point that copies out when the calls of a timed `program` began and ended.
+
+    Its argument block is one pointer, to a struct timespec for the time before the first call and
+    one after each.
+    """
+    return f"{program}.times"
+
+
 class LlvmEmitter:
     """Collects the text of one LLVM module."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, symbols: Mapping[str, str] | None = None) -> None:
+        """`symbols`: of the kernels that modules share, by name; without, they are internal."""
         self.target = target
+        self._symbols = symbols
         self._index = f"i{target.pointer_bits}"
         self._functions: list[str] = []
         self._declarations: dict[str, str] = {}
@@ -125,20 +137,49 @@ class LlvmEmitter:
         body = _FunctionEmitter(self)
         arguments = ", ".join(f"ptr {body.define(a)}" for a in block.args)
         body.block(block)
-        lines = "\n".join(body.lines)
+        lines = "\n".join([*body.stack, *body.lines])
+        linkage = "internal " if self._symbols is None else ""
         self._functions.append(
-            f"define internal void @{function.sym_name.data}({arguments}) #0 {{\n"
+            f"define {linkage}void @{self._symbol(function.sym_name.data)}({arguments}) #0 {{\n"
             f"entry:\n{lines}\n  ret void\n}}\n"
         )
 
-    def program(self, program: plan.ProgramOp) -> None:
-        """Emits an entry point: void(ptr block); what is in the block, `bases` says."""
+    def _symbol(self, kernel: str) -> str:
+        return kernel if self._symbols is None else self._symbols[kernel]
+
+    def part(self, block: Block) -> str:
+        """Emits the body of a `kernel.parallel`: void(ptr operands, i64 part); returns its name."""
+        name, body = f"part.{len(self._functions)}", _FunctionEmitter(self)
+        *shared, part = block.args
+        lines = [f"  {body.define(part)} = add {self._index} %part, 0"]
+        for number, value in enumerate(shared):
+            lines.append(f"  %slot{number} = getelementptr ptr, ptr %operands, i32 {number}")
+            kind = self.type(value.type)
+            lines.append(f"  {body.define(value)} = load {kind}, ptr %slot{number}")
+        body.block(block)
+        code = "\n".join([*lines, *body.lines])
+        self._functions.append(
+            f"define internal void @{name}(ptr %operands, {self._index} %part) #0 {{\n"
+            f"entry:\n{code}\n  ret void\n}}\n"
+        )
+        return f"@{name}"
+
+    def pool(self) -> None:
+        """Emits the threads that run parts."""
+        self._functions.append(pool_text(self.target, shared=self._symbols is not None))
+        self._declarations.pop(RUN, None)
+
+    def program(self, program: plan.ProgramOp, timed: bool = False) -> None:
+        """Emits an entry point: void(ptr block); what is in the block, `bases` says.
+
+        `timed`: it notes the time around each call, for `times_entry`.
+        """
         name = program.sym_name.data
         views = [op for op in program.body.block.ops if isinstance(op, plan.ViewOp)]
         inputs = 1 + max(
             (get_int(v.properties, "index") for v in views if v.space.data == "input"), default=-1
         )
-        lines: list[str] = []
+        lines = ["  call void @pool.start()"] if self.target.threads > 1 else []
         first = bases(program)
         pointers: dict[int, str] = {}
         addresses: dict[SSAValue, str] = {}
@@ -153,14 +194,56 @@ class LlvmEmitter:
                 f"  {address} = getelementptr i8, ptr {pointers[slot]}, {self._index} {offset}"
             )
             addresses[view.view] = address
+        clock = _Clock(self, name) if timed else None
+        if clock is not None:
+            lines.append(clock.read())
         for op in program.body.block.ops:
             if isinstance(op, plan.CallOp):
-                kernel = op.kernel.string_value()
+                kernel = self._symbol(op.kernel.string_value())
+                if self._symbols is not None:
+                    self.declare(kernel, "void", ["ptr"] * len(op.arguments))
                 arguments = ", ".join(f"ptr {addresses[a]}" for a in op.arguments)
                 lines.append(f"  call void @{kernel}({arguments})")
+                if clock is not None:
+                    lines.append(clock.read())
+        if clock is not None:
+            self._functions.append(clock.entry())
         body = "\n".join(lines)
         self._functions.append(
             f"define void @{name}(ptr %block) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+        )
+
+
+class _Clock:
+    """Reads the time into one element of an array after the other."""
+
+    _MONOTONIC = 1
+
+    def __init__(self, module: LlvmEmitter, program: str) -> None:
+        self._entry = f"@{times_entry(program)}"
+        self._array = f"{self._entry}.array"
+        self._word = f"i{module.target.pointer_bits}"
+        self._element = f"{{ {self._word}, {self._word} }}"
+        self._bytes = 2 * module.target.pointer_bits // 8
+        copy = f"llvm.memcpy.p0.p0.{self._word}"
+        self._copy = module.declare(copy, "void", ["ptr", "ptr", self._word, "i1"])
+        self._read = module.declare("clock_gettime", "i32", ["i32", "ptr"])
+        self._count = 0
+
+    def read(self) -> str:
+        place = f"getelementptr ({self._element}, ptr {self._array}, i32 {self._count})"
+        self._count += 1
+        return f"  call i32 {self._read}(i32 {self._MONOTONIC}, ptr {place})"
+
+    def entry(self) -> str:
+        kind = f"[{self._count} x {self._element}]"
+        return (
+            f"{self._array} = internal global {kind} zeroinitializer, align 8\n"
+            f"define void {self._entry}(ptr %block) #0 {{\n"
+            "  %goal = load ptr, ptr %block\n"
+            f"  call void {self._copy}(ptr %goal, ptr {self._array}, "
+            f"{self._word} {self._count * self._bytes}, i1 false)\n"
+            "  ret void\n}\n"
         )
 
 
@@ -183,6 +266,8 @@ class _FunctionEmitter:
 
     def __init__(self, module: LlvmEmitter) -> None:
         self.module = module
+        self.stack: list[str] = []
+        """What the function begins with: elsewhere the stack would grow with each iteration."""
         self.lines: list[str] = []
         self._names: dict[SSAValue, str] = {}
         self._count = 0
@@ -333,6 +418,14 @@ class _FunctionEmitter:
         self._line(
             f"{self.define(op.result)} = insertelement {self._typed(op.dest)}, "
             f"{self._typed(op.source)}, i32 {lane}"
+        )
+
+    def _shuffle(self, op: Operation) -> None:
+        assert isinstance(op, vector.ShuffleOp)
+        mask = ", ".join(f"i32 {lane}" for lane in op.mask.get_values())
+        self._line(
+            f"{self.define(op.result)} = shufflevector {self._typed(op.v1)}, {self._typed(op.v2)}, "
+            f"<{len(op.mask)} x i32> <{mask}>"
         )
 
     def _reduction(self, op: Operation) -> None:
@@ -660,6 +753,25 @@ class _FunctionEmitter:
             self._names[result] = self._use(argument)
         self._start(done)
 
+    def _offset(self, op: Operation) -> None:
+        assert isinstance(op, kernel.OffsetOp)
+        scaled, size = self._fresh("%o"), get_int(op.properties, "bytes")
+        self._line(f"{scaled} = mul {self._typed(op.index)}, {size}")
+        address = f"{self._typed(op.ref)}, {self.module.type(IndexType())} {scaled}"
+        self._line(f"{self.define(op.result)} = getelementptr i8, {address}")
+
+    def _parallel(self, op: Operation) -> None:
+        assert isinstance(op, kernel.ParallelOp)
+        part = self.module.part(op.body.block)
+        operands = self._fresh("%operands")
+        self.stack.append(f"  {operands} = alloca [{len(op.shared)} x ptr]")
+        for place, value in enumerate(op.shared):
+            slot = self._fresh("%s")
+            self._line(f"{slot} = getelementptr ptr, ptr {operands}, i32 {place}")
+            self._line(f"store {self._typed(value)}, ptr {slot}")
+        run = self.module.declare(RUN, "void", ["ptr", "ptr"])
+        self._line(f"call void {run}(ptr {part}, ptr {operands})")
+
     def _if(self, op: Operation) -> None:
         assert isinstance(op, scf.IfOp)
         then, otherwise, done = (self._fresh(p) for p in ("then", "else", "done"))
@@ -695,12 +807,15 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     vector.BroadcastOp: _FunctionEmitter._broadcast,  # pyright: ignore[reportPrivateUsage]
     vector.ExtractOp: _FunctionEmitter._extract,  # pyright: ignore[reportPrivateUsage]
     vector.InsertOp: _FunctionEmitter._insert,  # pyright: ignore[reportPrivateUsage]
+    vector.ShuffleOp: _FunctionEmitter._shuffle,  # pyright: ignore[reportPrivateUsage]
     vector.ReductionOp: _FunctionEmitter._reduction,  # pyright: ignore[reportPrivateUsage]
     memref.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
     vector.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
     memref.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
     vector.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
     scf.ForOp: _FunctionEmitter._for,  # pyright: ignore[reportPrivateUsage]
+    kernel.OffsetOp: _FunctionEmitter._offset,  # pyright: ignore[reportPrivateUsage]
+    kernel.ParallelOp: _FunctionEmitter._parallel,  # pyright: ignore[reportPrivateUsage]
     scf.IfOp: _FunctionEmitter._if,  # pyright: ignore[reportPrivateUsage]
 }
 
@@ -717,13 +832,23 @@ def _suffix(kind: Attribute, module: LlvmEmitter) -> str:
 
 
 def emit_module(
-    kernels: Iterable[func.FuncOp], programs: Iterable[plan.ProgramOp], target: Target
+    kernels: Iterable[func.FuncOp],
+    programs: Sequence[plan.ProgramOp],
+    target: Target,
+    symbols: Mapping[str, str] | None = None,
+    timed: bool = False,
 ) -> str:
-    """LLVM IR of `kernels` and the entry points `programs`."""
-    emitter = LlvmEmitter(target)
+    """LLVM IR of `kernels` and the entry points `programs`.
+
+    `symbols`: for modules that are linked with others, the symbols of all kernels by name.
+    `timed`: entry points note when each call began and ended.
+    """
+    emitter = LlvmEmitter(target, symbols)
     for function in kernels:
         emitter.kernel(function)
     for program in programs:
-        emitter.program(program)
+        emitter.program(program, timed)
+    if programs and target.threads > 1:
+        emitter.pool()
     attributes = "attributes #0 = { nounwind }"
     return f"{emitter.text()}\n{attributes}\n"

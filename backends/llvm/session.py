@@ -32,14 +32,21 @@ class Session:
     Each memory region of a board is a piece of the arena with a place of its own.
     """
 
-    def __init__(self, lowered: Lowered, code: bytes) -> None:
-        """`code`: the object file of `lowered` for this machine."""
+    def __init__(
+        self, lowered: Lowered, code: bytes, kernels: Sequence[bytes] = (), threads: int = 1
+    ) -> None:
+        """`code`: the object file of `lowered` for this machine, for `threads` threads; `kernels`:
+        what it calls into."""
         self.lowered = lowered
         self.arena = aligned_bytes(lowered.arena_bytes)
         self.state = _filled(lowered.state_image)
         self.constants = _filled(lowered.constants_image)
-        self._loaded = LoadedObject(code, list(lowered.entries))
+        self._loaded = LoadedObject(code, self._symbols(), kernels, threads)
         self._ports = {name: _Ports(entry, self) for name, entry in lowered.entries.items()}
+
+    def _symbols(self) -> list[str]:
+        """The entry points of the code."""
+        return list(self.lowered.entries)
 
     def arena_parts(self) -> list[NDArray[np.uint8]]:
         """The arena by region, in the order of the argument block."""
@@ -54,6 +61,10 @@ class Session:
     def reset(self) -> None:
         """Brings the state back to what it was compiled with."""
         self.state[:] = np.frombuffer(self.lowered.state_image, np.uint8)
+
+    def close(self) -> None:
+        """Ends the threads; `run` starts them again."""
+        self._loaded.stop()
 
     def run(self, name: str, inputs: Sequence[Array]) -> list[Array]:
         """Runs entry point `name`; returns fresh arrays. Shapes must be those of its ports."""

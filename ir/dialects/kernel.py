@@ -26,12 +26,19 @@ from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
     prop_def,
+    region_def,
     result_def,
     traits_def,
     var_operand_def,
     var_result_def,
 )
-from xdsl.traits import MemoryReadEffect, MemoryWriteEffect, Pure
+from xdsl.traits import (
+    IsolatedFromAbove,
+    MemoryReadEffect,
+    MemoryWriteEffect,
+    NoTerminator,
+    Pure,
+)
 
 from niwaki.ir.dialects.tensor_op import get_int, require
 
@@ -391,6 +398,44 @@ class MultiplyHighOp(IRDLOperation):
         require(element_of(kinds[0]) == i32, "operands must be of i32")
 
 
+@irdl_op_definition
+class OffsetOp(IRDLOperation):
+    """The same kind of memref, `bytes` * `index` bytes further on."""
+
+    name = "kernel.offset"
+    traits = traits_def(Pure())
+    ref = operand_def(MemRefType)
+    index = operand_def(IndexType)
+    result = result_def(MemRefType)
+    bytes = prop_def(IntegerAttr)
+    assembly_format = "$ref `,` $index `,` $bytes attr-dict `:` type($ref) `->` type($result)"
+
+    def verify_(self) -> None:
+        require(self.ref.type == self.result.type, "operand and result must have one type")
+
+
+@irdl_op_definition
+class ParallelOp(IRDLOperation):
+    """Runs its body once for each part, at the same time; ends when all of them have.
+
+    The body knows the operands, memrefs and indices, and the number of its part, from 0 on.
+    """
+
+    name = "kernel.parallel"
+    traits = traits_def(IsolatedFromAbove(), NoTerminator())
+    shared = var_operand_def(MemRefType | IndexType)
+    parts = prop_def(IntegerAttr)
+    body = region_def("single_block")
+    assembly_format = "$parts (`,` $shared^ `:` type($shared))? attr-dict-with-keyword $body"
+
+    def verify_(self) -> None:
+        expected = [*self.shared.types, IndexType()]
+        require(
+            list(self.body.block.arg_types) == expected,
+            "the body must take the operands and the number of the part",
+        )
+
+
 KERNEL = Dialect(
     "kernel",
     [
@@ -410,5 +455,7 @@ KERNEL = Dialect(
         LoadApartOp,
         StoreApartOp,
         SaturateOp,
+        OffsetOp,
+        ParallelOp,
     ],
 )

@@ -38,7 +38,7 @@ def tensor(shape: Sequence[int], element: Attribute = f32) -> Tensor:
 
 def type_of(value: SSAValue | Operation) -> Tensor:
     """The tensor type of a value; VerifyException if it is no tensor of static shape."""
-    value_type = SSAValue.get(value).type
+    value_type = value.type if isinstance(value, SSAValue) else SSAValue.get(value).type
     if not isinstance(value_type, TensorType):
         raise VerifyException(f"expected a tensor, got {value_type}")
     return cast(Tensor, value_type)

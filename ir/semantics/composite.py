@@ -82,6 +82,15 @@ class CompositeFunctions(InterpreterFunctions):
         y = centred / np.sqrt(batch_var + op.epsilon.value.data) * gamma + beta
         return y, batch_mean.reshape(-1), batch_var.reshape(-1)
 
+    @impl(nn.LayerNormOp)
+    def layer_norm(
+        self, interpreter: Interpreter, op: nn.LayerNormOp, args: PythonValues
+    ) -> PythonValues:
+        x, gamma, beta = args
+        centred = x - mean(x, [x.ndim - 1])
+        variance = mean(centred * centred, [x.ndim - 1])
+        return (centred / np.sqrt(variance + op.epsilon.value.data) * gamma + beta,)
+
     @impl(nn.RmsNormOp)
     def rms_norm(
         self, interpreter: Interpreter, op: nn.RmsNormOp, args: PythonValues

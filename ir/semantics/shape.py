@@ -121,6 +121,16 @@ class ShapeFunctions(InterpreterFunctions):
         np.add.at(y, indices[inside], x[inside])
         return (y,)
 
+    @impl(nn.AddRowsOp)
+    def add_rows(
+        self, interpreter: Interpreter, op: nn.AddRowsOp, args: PythonValues
+    ) -> PythonValues:
+        table, x, indices = args
+        y = table.copy()
+        inside = (indices >= 0) & (indices < len(y))
+        np.add.at(y, indices[inside], x[inside])
+        return (y,)
+
     @impl(nn.CountCorrectOp)
     def count_correct(
         self, interpreter: Interpreter, op: nn.CountCorrectOp, args: PythonValues

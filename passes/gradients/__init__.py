@@ -44,10 +44,13 @@ NOT_DIFFERENTIABLE: Mapping[type[Operation], str] = {
     nn.RandomUniformOp: "its result does not depend on an operand",
     nn.MaxPool2dGradOp: "only backward passes contain it",
     nn.NarrowOp: "it is made after gradients are taken",
+    nn.AddRowsOp: "it is made after gradients are taken",
     nn.FusedOp: "it is made after gradients are taken",
     nn.YieldOp: "it is made after gradients are taken",
 }
 """Operations without a rule, and why."""
 
-UNSUPPORTED = (nn.MaxPool2dGradOp, nn.NarrowOp, nn.FusedOp, nn.CodesOp, nn.RoundOp)
+UNSUPPORTED = (
+    nn.MaxPool2dGradOp, nn.NarrowOp, nn.AddRowsOp, nn.FusedOp, nn.CodesOp, nn.RoundOp,
+)  # fmt: skip
 """Those among them whose gradient is not zero: an updated parameter must not pass through."""

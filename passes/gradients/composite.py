@@ -105,6 +105,23 @@ def _batch_norm_train(
     return [dx, dgamma if needed[1] else None, dbeta if needed[2] else None]
 
 
+def _layer_norm(b: Builder, op: nn.LayerNormOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
+    """y = n * gamma + beta, n = (x - mean) / sqrt(var + epsilon), computed again from x."""
+    wants_x, wants_gamma, wants_beta = needed
+    dx = dgamma = None
+    if wants_x or wants_gamma:
+        centred, inverse = b.centred(op.x, op.epsilon.value.data)
+        normalised = b.mul(centred, inverse)
+        dgamma = sum_to(b, b.mul(g, normalised), shape_of(op.gamma)) if wants_gamma else None
+        if wants_x:
+            axes = [len(shape_of(op.x)) - 1]
+            dn = b.mul(g, op.gamma)
+            rest = b.sub(dn, b.reduce_mean(dn, axes))
+            moment = b.reduce_mean(b.mul(dn, normalised), axes)
+            dx = b.mul(b.sub(rest, b.mul(normalised, moment)), inverse)
+    return [dx, dgamma, sum_to(b, g, shape_of(op.beta)) if wants_beta else None]
+
+
 def _rms_norm(b: Builder, op: nn.RmsNormOp, g: SSAValue, needed: Sequence[bool]) -> Cotangents:
     """y = x * r * gamma, r = 1 / sqrt(mean(x^2) + epsilon), which is computed again from x."""
     inverse = b.inverse_rms(op.x, op.epsilon.value.data)
@@ -130,6 +147,7 @@ RULES: Mapping[type[Operation], Rule] = {
     nn.BceWithLogitsOp: _bce_with_logits,
     nn.BatchNormOp: _batch_norm,
     nn.BatchNormTrainOp: _batch_norm_train,
+    nn.LayerNormOp: _layer_norm,
     nn.RmsNormOp: _rms_norm,
     nn.DropoutOp: _dropout,
 }

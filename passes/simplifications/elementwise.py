@@ -71,8 +71,20 @@ def simplify_add(op: nn.AddOp, b: Builder) -> Value | None:
 
 
 def simplify_sub(op: nn.SubOp, b: Builder) -> Value | None:
-    """x - 0."""
-    return _like(op, op.a, b) if _splat(op.b) == 0 else None
+    """x - 0; a step of rows that were looked up, where the rest of the table stays."""
+    return _like(op, op.a, b) if _splat(op.b) == 0 else _step_of_rows(op, b)
+
+
+def _step_of_rows(op: nn.SubOp, b: Builder) -> Value | None:
+    """table - scatter_add(x, indices) * lr touches the rows at `indices` only."""
+    match _producer(op.b):
+        case nn.MulOp(a=OpResult(op=nn.ScatterAddOp() as gradient), b=factor) if (
+            op.b.has_one_use() and gradient.y.has_one_use() and shape_of(factor) == ()
+        ):
+            step = b.neg(b.mul(gradient.x, factor))
+            return b.add_rows(op.a, step, gradient.indices)
+        case _:
+            return None
 
 
 def simplify_div(op: nn.DivOp, b: Builder) -> Value | None:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from xdsl.dialects.builtin import ModuleOp
 
 from niwaki.ir.errors import DoesNotFitError
 from niwaki.ir.lowered import Buffer, CallInfo, EntryPoint, Lowered
@@ -26,7 +25,7 @@ def _entry() -> EntryPoint:
     return EntryPoint("train_step", (), (), 192, 180, buffers, calls)
 
 
-LOWERED = Lowered(ModuleOp([]), (), (), bytes(24), bytes(40), {"train_step": _entry()}, "host")
+LOWERED = Lowered((), (), (), (), bytes(24), bytes(40), {"train_step": _entry()}, "host")
 
 
 def test_live_bytes() -> None:

@@ -198,12 +198,24 @@ def test_wrong_arrays(fresh: niwaki.TrainingStep) -> None:
         ({"update": "some"}, "unknown update 'some'"),
         ({"target": "z80"}, "unknown target 'z80'"),
         ({"batch": 0}, "batch"),
+        ({"threads": 0}, "threads must be >= 1, got 0"),
+        ({"threads": 2, "target": "cortex-m7"}, "steps for cortex-m7 run on one thread"),
         ({"batch_norm": "melt"}, "unknown batch_norm"),
     ],
 )
 def test_wrong_options(program: niwaki.Program, options: dict[str, object], message: str) -> None:
     with pytest.raises(niwaki.UsageError, match=message):
         _compile(program, **options)
+
+
+def test_threads_change_no_bit(program: niwaki.Program) -> None:
+    steps = [_compile(program, threads=n) for n in (1, 2)]
+    assert steps[0](X, Y) == steps[1](X, Y)
+    for name, value in steps[0].parameters.items():
+        assert value.tobytes() == steps[1].parameters[name].tobytes()
+    for step in steps:
+        step.close()
+    assert steps[0](X, Y) == steps[1](X, Y)
 
 
 def test_the_program_stays_as_it_is(program: niwaki.Program) -> None:

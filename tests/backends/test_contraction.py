@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from xdsl.ir import SSAValue
 
 from niwaki.backends.targets import Target, get_target
@@ -51,6 +53,38 @@ def test_matmul(rows: int, columns: int, length: int, count: int) -> None:
                 (columns, length) if b else (length, columns),
             ],
             lanes(count),
+        )
+
+
+def test_matmul_of_far_columns() -> None:
+    """A transposed A of many columns is copied strip by strip."""
+    check(
+        lambda k, x, y: k.matmul(x, y, transpose_a=True),
+        [(33, 300), (33, 40)],
+        replace(lanes(16), cache_bytes=1 << 14),
+    )
+
+
+@settings(max_examples=15)
+@given(
+    sizes=st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40)),
+    count=st.sampled_from([16, 8, 4]),
+    registers=st.sampled_from([16, 32]),
+    cache=st.sampled_from([1 << 10, 1 << 14]),
+)
+def test_matmul_beyond_cache(
+    sizes: tuple[int, int, int], count: int, registers: int, cache: int
+) -> None:
+    rows, columns, length = sizes
+    target = replace(lanes(count), vector_registers=registers, cache_bytes=cache)
+    for a, b in [(False, False), (False, True), (True, False), (True, True)]:
+        check(
+            lambda k, x, y, a=a, b=b: k.matmul(x, y, transpose_a=a, transpose_b=b),
+            [
+                (length, rows) if a else (rows, length),
+                (columns, length) if b else (length, columns),
+            ],
+            target,
         )
 
 

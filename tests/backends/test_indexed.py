@@ -25,6 +25,14 @@ def test_scatter_add(columns: int, lanes: int) -> None:
     check(op, [normal(3, 3, columns), INDICES], lanes)
 
 
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("columns", SIZES)
+def test_add_rows_in_the_place_of_the_table(columns: int, lanes: int) -> None:
+    op = nn.AddRowsOp.make(*values([5, columns], [3, 3, columns], ([3, 3], i32)))
+    arrays = [normal(5, columns), normal(3, 3, columns), INDICES]
+    check(op, arrays, lanes, 1e-6, in_place=True)
+
+
 def test_gather_of_one_row() -> None:
     op = nn.GatherOp.make(*values([5, 3], ([], i32)))
     check(op, [normal(5, 3), np.array(4, np.int32)], 8)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from xdsl.dialects.builtin import FileLineColLoc, NameLoc
 
+import niwaki
 from niwaki.frontends import torch_export
 from niwaki.ir.dialects import nn as nn_dialect
 from niwaki.ir.dialects import train
@@ -16,6 +17,7 @@ from niwaki.ir.program import Program
 from tests.exporting import check_outputs, export, save
 from tests.torch_models import (
     Activations,
+    Attentions,
     Contractions,
     Elementwise,
     InPlace,
@@ -26,6 +28,7 @@ from tests.torch_models import (
     Shapes,
     randomise_statistics,
 )
+from tests.transformers import TINY, Decoder, Encoder
 
 MODELS = {
     "elementwise": (Elementwise, [(2, 3, 4, 5), (2, 3, 4, 5)]),
@@ -52,6 +55,43 @@ def test_outputs(name: str, decompose: bool, tmp_path: Path) -> None:
     inputs = tuple(torch.randn(shape) for shape in shapes)
     path = save(export(built, inputs, decompose), tmp_path / "model.pt2")
     check_outputs(torch_export.load(path), inputs, built(*inputs))
+
+
+TRANSFORMERS = {
+    "encoder": (lambda: Encoder(TINY), [(2, 7)]),
+    "decoder": (lambda: Decoder(TINY), [(2, 7)]),
+    "attentions": (Attentions, [(2, 5)]),
+}
+
+
+@pytest.mark.parametrize("decompose", [False, True])
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers(name: str, decompose: bool, tmp_path: Path) -> None:
+    model, shapes = TRANSFORMERS[name]
+    built = model().eval()
+    torch.manual_seed(0)
+    inputs = tuple(torch.randint(0, TINY.vocabulary, shape) for shape in shapes)
+    path = save(export(built, inputs, decompose), tmp_path / "model.pt2")
+    check_outputs(torch_export.load(path), inputs, built(*inputs))
+
+
+def test_heads_need_no_transpose_of_their_own() -> None:
+    tokens = torch.zeros(2, 7, dtype=torch.int64)
+    program = torch_export.from_exported_program(export(Encoder(TINY), (tokens,)))
+    # Queries, keys, values and the result: a key is never transposed once more for its product.
+    assert len(ops(program, nn_dialect.TransposeOp)) == 4 * TINY.layers
+
+
+def test_a_padding_row_never_changes() -> None:
+    tokens = torch.tensor([[0, 3, 1, 3, 2]])
+    program = torch_export.from_exported_program(export(Attentions(), (tokens,)))
+    step = niwaki.compile(program, loss="output", optimizer=niwaki.SGD(lr=0.1))
+    tables = "zero.weight", "kept.weight"
+    before = [np.array(step.parameters[name]) for name in tables]
+    step(tokens.numpy().astype(np.int32))
+    for name, array in zip(tables, before, strict=True):
+        moved = np.any(step.parameters[name] != array, -1)
+        assert list(np.flatnonzero(moved)) == [0, 1, 2], name
 
 
 def test_losses() -> None:

@@ -433,9 +433,33 @@ func.func @f(%x: tensor<2x3xf32>, %i: tensor<3xi32>) {
 
 // -----
 
+func.func @f(%x: tensor<2x3xf32>, %i: tensor<3xi32>) {
+  // CHECK: x must hold a row of tensor<2x3xf32> for each index
+  %y = nn.add_rows %x, %x, %i : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<3xi32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %i: tensor<2xf32>) {
+  // CHECK: indices must be i32
+  %y = nn.add_rows %x, %x, %i : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
 func.func @f(%x: tensor<2x3xf32>, %g: tensor<2xf32>) {
-  // CHECK: gamma must hold one value for each element of a row
+  // CHECK: there must be one value for each element of a row
   %y = nn.rms_norm %x, %g {epsilon = 1.0 : f32} : (tensor<2x3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xf32>, %g: tensor<3xf32>, %h: tensor<2xf32>) {
+  // CHECK: there must be one value for each element of a row
+  %y = nn.layer_norm %x, %g, %h {epsilon = 1.0 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<2xf32>) -> tensor<2x3xf32>
   func.return
 }
 

@@ -125,6 +125,8 @@ func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %z: tensor<f32>) {
   %one_hot_1 = nn.one_hot %l {depth = 5 : i64, to = bf16} : (tensor<2xi32>) -> tensor<2x5xbf16>
   // CHECK: %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
   %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
+  // CHECK: %add_rows = nn.add_rows %x, %x, %l : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
+  %add_rows = nn.add_rows %x, %x, %l : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
   // CHECK: %scatter_add = nn.scatter_add %x, %l {rows = 7 : i64} : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<7x3xf32>
   %scatter_add = nn.scatter_add %x, %l {rows = 7 : i64} : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<7x3xf32>
   // CHECK: %count_correct = nn.count_correct %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<i32>
@@ -143,6 +145,8 @@ func.func @composites(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %g: tensor<3xf32>,
   %batch_norm = nn.batch_norm %x, %g, %g, %g, %g {epsilon = 1.000000e-05 : f32, momentum = 1.000000e-01 : f32, training = true} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   // CHECK: %batch_norm_train, %batch_norm_train_1, %batch_norm_train_2 = nn.batch_norm_train %x, %g, %g {epsilon = 1.000000e-03 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>)
   %batch_norm_train, %batch_norm_train_1, %batch_norm_train_2 = nn.batch_norm_train %x, %g, %g {epsilon = 1.000000e-03 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>)
+  // CHECK: %layer_norm = nn.layer_norm %x, %g, %g {epsilon = 1.000000e-05 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
+  %layer_norm = nn.layer_norm %x, %g, %g {epsilon = 1.000000e-05 : f32} : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   // CHECK: %rms_norm = nn.rms_norm %x, %g {epsilon = 1.000000e-05 : f32} : (tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   %rms_norm = nn.rms_norm %x, %g {epsilon = 1.000000e-05 : f32} : (tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
   // CHECK: %dropout = nn.dropout %x {rate = 5.000000e-01 : f32, seed = 7 : i64} : (tensor<2x3xf32>) -> tensor<2x3xf32>

@@ -166,3 +166,11 @@ def test_rms_norm(dtype: type):
     x, gamma = _samples((2, 3, 5), dtype), _samples((5,), dtype, 2)
     y = evaluate(lambda b, v, g: b.rms_norm(v, g, 0.25), x, gamma)
     _check(y, functional.rms_norm(torch.tensor(x), (5,), torch.tensor(gamma), 0.25), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layer_norm(dtype: type):
+    arrays = _samples((2, 3, 5), dtype), _samples((5,), dtype, 2), _samples((5,), dtype, 3)
+    y = evaluate(lambda b, v, g, h: b.layer_norm(v, g, h, 0.25), *arrays)
+    x, gamma, beta = (torch.tensor(a) for a in arrays)
+    _check(y, functional.layer_norm(x, (5,), gamma, beta, 0.25), dtype)

@@ -122,3 +122,11 @@ def test_scatter_add_ignores_an_index_outside_the_table():
     y = evaluate(lambda b, x, i: b.scatter_add(x, i, 6), X, indices)
     np.testing.assert_allclose(y[0], X[0, 2] + X[1, 0] + X[1, 2])
     assert not y[1:].any()
+
+
+def test_add_rows_adds_to_a_table():
+    table, indices = np.ones((6, X.shape[-1]), X.dtype), np.full(X.shape[:-1], 4, np.int32)
+    y = evaluate(lambda b, t, x, i: b.add_rows(t, x, i), table, X, indices)
+    sums = evaluate(lambda b, x, i: b.scatter_add(x, i, 6), X, indices)
+    np.testing.assert_allclose(y, table + sums, rtol=1e-6)
+    np.testing.assert_array_equal(table, 1)

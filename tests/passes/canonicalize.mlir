@@ -109,3 +109,41 @@ func.func @padded_convolution(%x: tensor<1x4x4x1xf32>, %w: tensor<1x3x3x1xf32>) 
 }
 // CHECK:      func.func @padded_convolution
 // CHECK-NEXT:   nn.conv2d %x, %w {strides = array<i64: 1, 1>, padding = array<i64: 0, 1, 1, 0>,
+
+func.func @rows(%x: tensor<6x4xf32>, %r: tensor<2x3x4xf32>, %b: tensor<4xf32>) -> tensor<2x3x4xf32> {
+  %0 = nn.reshape %x {shape = array<i64: 2, 3, 4>} : (tensor<6x4xf32>) -> tensor<2x3x4xf32>
+  %1 = nn.add %0, %b : (tensor<2x3x4xf32>, tensor<4xf32>) -> tensor<2x3x4xf32>
+  %2 = nn.add %r, %1 : (tensor<2x3x4xf32>, tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  %3 = nn.layer_norm %2, %b, %b {epsilon = 1.0 : f32} : (tensor<2x3x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<2x3x4xf32>
+  func.return %3 : tensor<2x3x4xf32>
+}
+// CHECK:      func.func @rows
+// CHECK-NEXT:   [[A:%.*]] = nn.add %x, %b
+// CHECK-NEXT:   [[R:%.*]] = nn.reshape %r {shape = array<i64: 6, 4>}
+// CHECK-NEXT:   [[S:%.*]] = nn.add [[R]], [[A]]
+// CHECK-NEXT:   [[N:%.*]] = nn.layer_norm [[S]], %b, %b
+// CHECK-NEXT:   nn.reshape [[N]] {shape = array<i64: 2, 3, 4>}
+
+func.func @rows_stay(%x: tensor<6x4xf32>, %p: tensor<3x4xf32>, %s: tensor<2x3x5xf32>, %t: tensor<2x5x4xf32>) -> (tensor<2x3x4xf32>, tensor<2x3x4xf32>) {
+  %0 = nn.reshape %x {shape = array<i64: 2, 3, 4>} : (tensor<6x4xf32>) -> tensor<2x3x4xf32>
+  %1 = nn.add %0, %p : (tensor<2x3x4xf32>, tensor<3x4xf32>) -> tensor<2x3x4xf32>
+  %2 = nn.matmul %s, %t {transpose_a = false, transpose_b = false} : (tensor<2x3x5xf32>, tensor<2x5x4xf32>) -> tensor<2x3x4xf32>
+  %3 = nn.add %0, %2 : (tensor<2x3x4xf32>, tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  func.return %1, %3 : tensor<2x3x4xf32>, tensor<2x3x4xf32>
+}
+// CHECK:      func.func @rows_stay
+// CHECK-NEXT:   [[X:%.*]] = nn.reshape %x
+// CHECK-NEXT:   nn.add [[X]], %p
+// CHECK-NEXT:   nn.matmul
+// CHECK-NEXT:   nn.add [[X]]
+
+func.func @step_of_rows(%t: tensor<9x4xf32>, %x: tensor<2x4xf32>, %i: tensor<2xi32>, %lr: tensor<f32>) -> tensor<9x4xf32> {
+  %0 = nn.scatter_add %x, %i {rows = 9 : i64} : (tensor<2x4xf32>, tensor<2xi32>) -> tensor<9x4xf32>
+  %1 = nn.mul %0, %lr : (tensor<9x4xf32>, tensor<f32>) -> tensor<9x4xf32>
+  %2 = nn.sub %t, %1 : (tensor<9x4xf32>, tensor<9x4xf32>) -> tensor<9x4xf32>
+  func.return %2 : tensor<9x4xf32>
+}
+// CHECK:      func.func @step_of_rows
+// CHECK-NEXT:   [[S:%.*]] = nn.mul %x, %lr
+// CHECK-NEXT:   [[N:%.*]] = nn.neg [[S]]
+// CHECK-NEXT:   nn.add_rows %t, [[N]], %i

@@ -188,6 +188,7 @@ CASES = [
         lambda b, x, g, h, m, v: b.batch_norm(x, g, h, b.neg(m), b.exp(v), epsilon=1e-3),
         [IMAGE, (4,), (4,), (4,), (4,)],
     ),
+    Case("layer_norm", lambda b, x, g, h: b.layer_norm(x, g, h, 1e-3), [SMALL, (4,), (4,)]),
     Case("rms_norm", lambda b, x, g: b.rms_norm(x, g, 1e-3), [SMALL, (4,)]),
     Case("batch_norm_train", _batch_norm_train, [IMAGE, (4,), (4,)]),
     Case("batch_norm_train-rows", _batch_norm_train, [(6, 4), (4,), (4,)]),

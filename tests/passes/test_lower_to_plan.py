@@ -54,6 +54,21 @@ def test_an_update_of_a_box_leaves_the_rest_alone() -> None:
     assert compiled.lowered.state[0].shape == (5, 6)
 
 
+@pytest.mark.parametrize("use", ["assigned", "returned", "read"])
+def test_rows_are_added_to_the_table_or_a_copy(use: str) -> None:
+    b = ProgramBuilder()
+    x, indices, table = b.input([2, 4]), b.input([2], i32), b.weight("w", array(5, 4))
+    y = b.add_rows(table, x, indices)
+    if use == "assigned":
+        b.assign(table, y)
+    output = {"assigned": b.exp(x), "returned": y, "read": b.softmax(y)}[use]
+    program = b.finish(output)
+    program = apply(program, DecomposePass())
+    inputs = [array(2, 4), np.array([4, 4], np.int32)]
+    compiled = check_against_interpreter(program, "forward", inputs)
+    assert ("copy" in calls(compiled.lowered)) == (use != "assigned")
+
+
 def swap(b: ProgramBuilder, x: Value) -> list[Value]:
     """Two parameters take each other's value: one copy must not see the other's write."""
     p, q = b.weight("p", array(4)), b.weight("q", array(4))

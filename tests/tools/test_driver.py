@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file
 
+from niwaki.object_cache import ObjectCache
 from niwaki.tools import compile_command, driver
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -60,6 +61,14 @@ def test_compile_c(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_compile_cmake_package(tmp_path: Path) -> None:
     assert run("compile", MODEL, *HEAD, "--package", "cmake", "-o", tmp_path / "out") == 0
     assert (tmp_path / "out" / "CMakeLists.txt").exists()
+
+
+@pytest.mark.parametrize("target", ["x86-64", "aarch64"])
+def test_compile_for_threads(tmp_path: Path, target: str) -> None:
+    out = tmp_path / "out"
+    options = ["--target", target, "--threads", "2", "--emit", "object"]
+    assert run("compile", MODEL, *HEAD, *options, "-o", out) == 0
+    assert b"stop_threads" in out.read_bytes()
 
 
 @pytest.mark.parametrize(("emit", "start"), [("object", b"\x7fELF"), ("llvm", b"")])
@@ -222,6 +231,20 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert f"to install what is missing: {result['install']}" in capsys.readouterr().out
 
 
+def test_doctor_shows_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NIWAKI_CACHE", str(tmp_path))
+    ObjectCache(tmp_path).add({"0" * 64: b"code"})
+    assert run("doctor", "--json") == 0
+    cache = json.loads(capsys.readouterr().out)["cache"]
+    assert (cache["folder"], cache["objects"]) == (str(tmp_path), 1)
+    assert 0 < cache["bytes"] < cache["limit_bytes"]
+    monkeypatch.setenv("NIWAKI_CACHE", "off")
+    assert run("doctor") == 0
+    assert "off (NIWAKI_CACHE)" in capsys.readouterr().out
+
+
 # --- failures
 
 
@@ -234,6 +257,11 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         (["compile", MODEL, "-o", "out", "--update", "tail"], "unknown update 'tail'"),
         (["compile", MODEL, "-o", "out", "--target", "z80"], "unknown target 'z80'"),
         (["compile", MODEL, "-o", "out", "--lr", "-1"], "lr must be"),
+        (["compile", MODEL, "-o", "out", "--threads", "2"], "C packages run on one thread"),
+        (
+            ["compile", MODEL, "-o", "o", "--emit", "llvm", "--target", "armv7", "--threads", "2"],
+            "steps for armv7 run on one thread",
+        ),
         (["compile", MODEL, "-o", "out", "--name", "a b"], "cannot start C names"),
         (["compile", MODEL, "-o", "out", "--stop-after", "nothing"], "not in the pipeline"),
         (["compile", MODEL, "-o", "none/out", "--emit", "llvm"], "cannot write none/out"),

@@ -75,11 +75,7 @@ def report_on(
     ablations: Sequence[Ablation] = (),
 ) -> Report:
     """The report on `lowered`, compiled for `target`."""
-    programs = {
-        op.sym_name.data: op
-        for op in lowered.module.body.block.ops
-        if isinstance(op, plan.ProgramOp)
-    }
+    programs = {program.sym_name.data: program for program in lowered.programs}
     return Report(
         title,
         tuple(facts),

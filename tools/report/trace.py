@@ -33,9 +33,9 @@ def trace_json(report: Report) -> bytes:
 
 
 def _events(report: EntryReport, process: int) -> Iterator[dict[str, Any]]:
-    yield _metadata("process_name", process, {"name": report.entry.name})
-    yield _metadata("process_sort_index", process, {"sort_index": process})
-    yield _metadata("thread_name", process, {"name": "kernel calls"})
+    yield metadata_event("process_name", process, {"name": report.entry.name})
+    yield metadata_event("process_sort_index", process, {"sort_index": process})
+    yield metadata_event("thread_name", process, {"name": "kernel calls"})
     first, last = defaultdict[int, list[str]](list), defaultdict[int, list[str]](list)
     for buffer in report.entry.buffers:
         first[buffer.first].append(_describe(buffer))
@@ -65,7 +65,8 @@ def _events(report: EntryReport, process: int) -> Iterator[dict[str, Any]]:
     yield _counter(process, len(report.calls) * _CALL_MICROSECONDS, 0)
 
 
-def _metadata(name: str, process: int, args: dict[str, object]) -> dict[str, Any]:
+def metadata_event(name: str, process: int, args: dict[str, object]) -> dict[str, Any]:
+    """What a process or thread is called."""
     return {"ph": "M", "name": name, "pid": process, "tid": 1, "args": args}
 
 

@@ -27,6 +27,9 @@ from niwaki.ir.dialects.nn.composite import (
     DropoutOp as DropoutOp,
 )
 from niwaki.ir.dialects.nn.composite import (
+    LayerNormOp as LayerNormOp,
+)
+from niwaki.ir.dialects.nn.composite import (
     LogSoftmaxOp as LogSoftmaxOp,
 )
 from niwaki.ir.dialects.nn.composite import (
@@ -210,6 +213,9 @@ from niwaki.ir.dialects.nn.quantized import (
 )
 from niwaki.ir.dialects.nn.quantized import (
     ScalesOp as ScalesOp,
+)
+from niwaki.ir.dialects.nn.shape import (
+    AddRowsOp as AddRowsOp,
 )
 from niwaki.ir.dialects.nn.shape import (
     BroadcastOp as BroadcastOp,

@@ -106,6 +106,33 @@ class BatchNormTrainOp(TensorOp):
         return [operands[0], channels, channels]
 
 
+def _check_row_values(x: Tensor, values: Tensor) -> None:
+    require(
+        len(x.get_shape()) > 0 and values == tensor(x.get_shape()[-1:], x.element_type),
+        f"there must be one value for each element of a row of {x}, got {values}",
+    )
+
+
+@irdl_op_definition
+class LayerNormOp(TensorOp):
+    """(x - mean) / sqrt(var + epsilon) * gamma + beta along the last dimension (Ba et al. 2016)."""
+
+    name = "nn.layer_norm"
+    traits = traits_def(Pure())
+    x = operand_def()
+    gamma = operand_def()
+    beta = operand_def()
+    y = result_def()
+    epsilon = prop_def(FloatAttr)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        x, *scale = operands
+        for t in scale:
+            _check_row_values(x, t)
+        return [x]
+
+
 @irdl_op_definition
 class RmsNormOp(TensorOp):
     """x / sqrt(mean(x^2) + epsilon) * gamma along the last dimension (Zhang & Sennrich 2019)."""
@@ -120,10 +147,7 @@ class RmsNormOp(TensorOp):
     @classmethod
     def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
         x, gamma = operands
-        require(
-            gamma == tensor(x.get_shape()[-1:], x.element_type),
-            f"gamma must hold one value for each element of a row of {x}, got {gamma}",
-        )
+        _check_row_values(x, gamma)
         return [x]
 
 
@@ -221,6 +245,6 @@ class BceWithLogitsOp(Loss):
 
 
 OPS = [
-    SoftmaxOp, LogSoftmaxOp, BatchNormOp, BatchNormTrainOp, RmsNormOp, DropoutOp, RandomMaskOp,
-    CrossEntropyOp, MseOp, BceWithLogitsOp,
+    SoftmaxOp, LogSoftmaxOp, BatchNormOp, BatchNormTrainOp, LayerNormOp, RmsNormOp, DropoutOp,
+    RandomMaskOp, CrossEntropyOp, MseOp, BceWithLogitsOp,
 ]  # fmt: skip

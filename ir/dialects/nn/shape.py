@@ -299,6 +299,33 @@ class ScatterAddOp(TensorOp):
 
 
 @irdl_op_definition
+class AddRowsOp(TensorOp):
+    """`table` [R, C] with the rows of x [..., C] added to those that `indices` [...] name.
+
+    A row of x whose index is outside [0, R) counts nowhere. The step of a parameter whose cotangent
+    is an `nn.scatter_add`. Not differentiable.
+    """
+
+    name = "nn.add_rows"
+    traits = traits_def(Pure())
+    table = operand_def()
+    x = operand_def()
+    indices = operand_def()
+    y = result_def()
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        table, x, indices = operands
+        require(indices.element_type == i32, "indices must be i32")
+        require(
+            len(table.get_shape()) == 2
+            and x.get_shape() == (*indices.get_shape(), table.get_shape()[1]),
+            f"x must hold a row of {table} for each index, got {x} and {indices}",
+        )
+        return [tensor(table.get_shape(), common_element(operands[:2]))]
+
+
+@irdl_op_definition
 class CountCorrectOp(TensorOp):
     """How many rows of [N, C] logits have their first maximum at the label. Not differentiable."""
 
@@ -318,5 +345,6 @@ class CountCorrectOp(TensorOp):
 
 OPS = [
     ConstantOp, ReduceSumOp, ReduceMeanOp, ReduceMaxOp, ReshapeOp, BroadcastOp, TransposeOp,
-    PadOp, SliceOp, ConcatOp, OneHotOp, GatherOp, ScatterAddOp, CountCorrectOp,
+    PadOp, SliceOp, ConcatOp, OneHotOp, GatherOp, ScatterAddOp, AddRowsOp,
+    CountCorrectOp,
 ]  # fmt: skip

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
 from niwaki.backends.targets import get_target
@@ -54,11 +53,13 @@ WEIGHT = StorageEntry("w", 0, (16,), "float32", (12,), "parameter")
 
 def lowered(entry: EntryPoint = ENTRY) -> Lowered:
     module = Parser(NiwakiContext(), f"builtin.module {{ {PLAN} }}").parse_module()
-    return Lowered(module, (WEIGHT,), (), bytes(64), b"", {entry.name: entry}, "cortex-m7")
+    (step,) = module.body.block.ops
+    assert isinstance(step, plan.ProgramOp)
+    return Lowered((), (step,), (WEIGHT,), (), bytes(64), b"", {entry.name: entry}, "cortex-m7")
 
 
 def program(of: Lowered) -> plan.ProgramOp:
-    (op,) = of.module.body.block.ops
+    (op,) = of.programs
     assert isinstance(op, plan.ProgramOp)
     return op
 
@@ -135,5 +136,5 @@ def test_every_technique_in_use_is_left_out_once() -> None:
 
 
 def test_an_empty_module_has_an_empty_report() -> None:
-    empty = Lowered(ModuleOp([]), (), (), b"", b"", {}, "cortex-m7")
+    empty = Lowered((), (), (), (), b"", b"", {}, "cortex-m7")
     assert report_on(empty, get_target("cortex-m7"), "t", []).entries == ()

@@ -1,0 +1,116 @@
+"""Kernel choice: which algorithm and which register tile, from shape and target alone.
+
+The model counts cycles of a machine that starts one vector multiply-add and one load per cycle.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from niwaki.backends.targets import Target
+
+_MOST_BLOCKS = 4
+"""Vectors of a panel: more leave too few registers for rows."""
+_MOST_ROWS = 14
+_MOST_POINTERS = 8
+"""Rows of a tile that each need a register for their address."""
+_LATENCY = 4
+"""Cycles until the result of a multiply-add can be used."""
+_LEAST_ROWS_TO_PACK = 12
+"""Rows of A for which rewriting B pays."""
+
+_STRIP_POSITIONS = 192
+"""Of a strip of a convolution: they share one pass over its packed filter."""
+_LEAST_POSITIONS_FOR_STRIPS = 64
+"""Fewer would not outweigh loading and storing the sums."""
+_CACHES_FOR_STRIPS = 6
+"""Below, the next larger cache keeps up."""
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """`rows` of A times `blocks` vectors of B."""
+
+    rows: int
+    blocks: int
+
+
+def packs_columns(rows: int, target: Target) -> bool:
+    """Whether B is packed in panels: for vectors only, and enough rows to share the work."""
+    return target.lanes > 1 and rows >= _LEAST_ROWS_TO_PACK
+
+
+def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
+    """Whether a filter's cotangent is summed up strip by strip of positions.
+
+    For vectors only, and if tiles would read much more than stays in cache, one after another.
+    """
+    return (
+        target.lanes > 1
+        and positions >= _LEAST_POSITIONS_FOR_STRIPS
+        and read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
+    )
+
+
+def register_tile(
+    rows: int, columns: int, target: Target, regular: Callable[[int], bool]
+) -> RegisterTile:
+    """The tile that takes the fewest cycles for `rows` x `columns`.
+
+    `regular`: whether all tiles of that many rows lie alike in memory, so that one address
+    register serves all rows of a tile.
+    """
+    vectors = -(-columns // target.lanes)
+    best, least = RegisterTile(1, 1), float("inf")
+    for blocks in range(1, min(_MOST_BLOCKS, vectors) + 1):
+        for height in range(1, min(_MOST_ROWS, rows) + 1):
+            if height * blocks + blocks + 1 > target.vector_registers:
+                continue
+            alike = regular(height)
+            if not alike and height > _MOST_POINTERS:
+                continue
+            cycles = _cycles(rows, vectors, height, blocks) * (1.0 if alike else 1.1)
+            if cycles < least:
+                best, least = RegisterTile(height, blocks), cycles
+    return best
+
+
+def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
+    """Of one term of every sum."""
+
+    def tile(height: int, blocks: int) -> int:
+        return max(height * blocks, height + blocks, _LATENCY) + 1
+
+    def strip(blocks: int) -> int:
+        whole, rest = divmod(rows, height)
+        return whole * tile(height, blocks) + (tile(rest, blocks) if rest else 0)
+
+    # As `panels` cuts them: as even as possible.
+    count = -(-vectors // blocks)
+    wide = vectors - (count - 1) * -(-vectors // count)
+    return (count - 1) * strip(-(-vectors // count)) + strip(max(wide, 1))
+
+
+def divisor(count: int, least: int) -> int:
+    """The smallest divisor of `count` that is at least `least`, or all."""
+    return next((n for n in range(max(1, least), count) if count % n == 0), count)
+
+
+def strip_rows(rows: int, positions: int, row_bytes: int, target: Target) -> int:
+    """How many of `rows` (of so many positions each) are worked on at a time.
+
+    Enough positions to share what streams past, few enough that what they read stays in cache.
+    """
+    count = divisor(rows, -(-_STRIP_POSITIONS // positions))
+    most = max(1, target.cache_bytes // 2 // max(row_bytes, 1))
+    if count <= most:
+        return count
+    for count in range(most, max(0, most // 2), -1):
+        if rows % count == 0:
+            return count
+    return -(-rows // -(-rows // most))
+
+
+def tiled_rows(rows: int, height: int, row_bytes: int, target: Target) -> int:
+    """Like `strip_rows`, in tiles of `height` rows."""
+    most = target.cache_bytes // 2 // max(row_bytes, 1)
+    return rows if most >= rows else max(height, most - most % height)

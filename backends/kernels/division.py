@@ -1,0 +1,148 @@
+"""Divides a kernel among threads.
+
+Parts share no result, so the results are those of the whole kernel bit for bit, whatever the
+number of parts. Nothing is asked of who writes a kernel: what `independence` cannot show to be
+independent stays on one thread.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects import func, scf
+
+from niwaki.backends.kernels.accesses import AccessesOf
+from niwaki.backends.kernels.divided_code import write
+from niwaki.backends.kernels.independence import NO_SCRATCH, Independence
+from niwaki.backends.kernels.sections import Divided, Item, Opened, Section, sections_in
+from niwaki.backends.kernels.units import Memory, Taken, Unit, is_divisible, iterations
+
+_DEEPEST = 3
+"""Loops around one that is divided, at most."""
+_GAIN = 0.75
+"""Of the time of one thread: what dividing a unit must come below."""
+
+
+def divide(function: func.FuncOp, memory: Memory, parts: int, least_share: float) -> func.FuncOp:
+    """The kernel with `kernel.parallel` where that is possible and pays; perhaps itself.
+
+    `least_share`: the part of the kernel's work that a section must be to be divided. The workspace
+    of part n lies n * `scratch_stride` bytes behind that of the kernel.
+    """
+    try:
+        accesses = AccessesOf(function)
+    except NotImplementedError:
+        return function
+    taken = Taken(accesses, memory)
+    division = _Division(taken, Independence(accesses, memory), parts)
+    block = function.body.block
+    division.least = least_share * taken.work(block.ops)
+    plan = division.plan(taken.body(block).units, ())
+    if plan.time >= _GAIN * plan.whole or not division.scratch_survives(plan.items):
+        return function
+    return write(function, plan.items, taken, parts)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Of neighbouring units; times are counted in operations."""
+
+    items: tuple[Item, ...]
+    time: float
+    whole: float
+    """The time of one thread."""
+
+
+class _Division:
+    def __init__(self, taken: Taken, independence: Independence, parts: int) -> None:
+        self._taken = taken
+        self._accesses = taken.accesses
+        self._independence = independence
+        self._parts = parts
+        self.least = 0.0
+        """Operations below which a section is not divided."""
+
+    def plan(self, units: Sequence[Unit], opened: tuple[scf.ForOp, ...]) -> _Plan:
+        """The items of a block, in the loops `opened`."""
+        items: list[Item] = []
+        time, whole = 0.0, 0.0
+        for unit in units:
+            alone = self._taken.work(unit.ops)
+            item, cost = self._best(unit, alone, opened)
+            last = items[-1] if items else None
+            if isinstance(item, Section) and isinstance(last, Section):
+                joined = self._joined(last, item, opened)
+                items[-1:] = [last, item] if joined is None else [joined]
+            else:
+                items.append(item)
+            time, whole = time + cost, whole + alone
+        return _Plan(tuple(items), time, whole)
+
+    def scratch_survives(self, items: Sequence[Item]) -> bool:
+        """Whether no section loads what another one keeps in the scratch of single parts."""
+        sections = list(sections_in(items))
+        for section in sections:
+            ops = [op for d in section.units for op in d.unit.ops]
+            for access in self._accesses.inside(ops):
+                if access.stores or access.argument is not self._taken.memory.scratch:
+                    continue
+                low, high = self._independence.bytes_of(access)
+                if access.op not in section.private.ops and any(
+                    low <= other.private.bytes[1] and other.private.bytes[0] <= high
+                    for other in sections
+                    if other is not section
+                ):
+                    return False
+        return True
+
+    def _best(self, unit: Unit, alone: float, opened: tuple[scf.ForOp, ...]) -> tuple[Item, float]:
+        """How to compute `unit`, and the time; `alone`: the time of one thread."""
+        undivided = Section((Divided(unit, None),), NO_SCRATCH)
+        if unit.loop is None or alone < self.least:
+            return undivided, alone
+        dispatch = self.least / 4
+        times = [(self._time(unit, depth) + dispatch, depth) for depth in range(_DEEPEST + 1)]
+        found: tuple[Item, float] = undivided, alone
+        for time, depth in sorted(times):
+            if time >= _GAIN * alone:
+                break
+            section = self._section((Divided(unit, depth),), opened)
+            if section is not None:
+                found = section, time
+                break
+        body = self._taken.body(unit.loop.body.block)
+        if len(opened) <= _DEEPEST:
+            inner = self.plan(body.units, (*opened, unit.loop))
+            each = self._taken.work(body.ambient) + inner.time
+            time = iterations(unit.loop, self._accesses) * each
+            if time < min(found[1], _GAIN * alone):
+                return Opened(unit.loop, inner.items), time
+        return found
+
+    def _time(self, unit: Unit, depth: int) -> float:
+        """Operations one after the other, if the loops `depth` levels inside are divided."""
+        loop = unit.loop
+        if loop is None or (depth == 0 and not is_divisible(loop)):
+            return self._taken.work(unit.ops)
+        count, block = iterations(loop, self._accesses), loop.body.block
+        if depth == 0:
+            return -(-count // self._parts) * self._taken.work(block.ops)
+        body = self._taken.body(block)
+        every_part = self._taken.work(body.ambient)
+        return count * (every_part + sum(self._time(u, depth - 1) for u in body.units))
+
+    def _section(self, units: tuple[Divided, ...], opened: tuple[scf.ForOp, ...]) -> Section | None:
+        """The section of `units`; None if their pieces must not run at once, or none is divided."""
+        pieces = [p for d in units for p in d.pieces(self._taken)]
+        if all(p.loop is None for p in pieces):
+            return None
+        private = self._independence.check(pieces, opened)
+        return None if private is None else Section(units, private)
+
+    def _joined(
+        self, section: Section, following: Section, opened: tuple[scf.ForOp, ...]
+    ) -> Section | None:
+        """Both as one; None if the second one has to wait for the first."""
+        units = (*section.units, *following.units)
+        if not section.parallel and not following.parallel:
+            return Section(units, NO_SCRATCH)
+        return self._section(units, opened)

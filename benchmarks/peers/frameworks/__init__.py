@@ -1,0 +1,1 @@
+"""One worker for each framework, and what it is made of; each runs in its own environment."""

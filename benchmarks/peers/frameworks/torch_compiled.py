@@ -1,0 +1,11 @@
+"""Worker: PyTorch through `torch.compile`."""
+
+from functools import partial
+
+import torch
+
+from benchmarks.peers.frameworks.torch_step import build
+from benchmarks.peers.worker import serve
+
+if __name__ == "__main__":
+    serve(torch.__version__, partial(build, compiled=True))

@@ -1,0 +1,9 @@
+"""Worker: PyTorch, eager."""
+
+import torch
+
+from benchmarks.peers.frameworks.torch_step import build
+from benchmarks.peers.worker import serve
+
+if __name__ == "__main__":
+    serve(torch.__version__, build)
