@@ -10,7 +10,7 @@ from niwaki.backends.kernels import movement
 from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.select import select
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.threads import on_threads
+from niwaki.backends.kernels.threads.on_threads import on_threads
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 

@@ -12,17 +12,19 @@ from niwaki.backends.kernels import (
     depthwise,
     filter_gradient,
     gradient_strips,
+    windows,
+)
+from niwaki.backends.kernels.builder import Index, Value
+from niwaki.backends.kernels.choice import packs_columns, sums_by_strips
+from niwaki.backends.kernels.gather import FilterCotangent, Gathering
+from niwaki.backends.kernels.integer import (
     packed,
     packed_depthwise,
     packed_gradient,
     row_dots,
     row_dots_depthwise,
     row_dots_gradient,
-    windows,
 )
-from niwaki.backends.kernels.builder import Index, Value
-from niwaki.backends.kernels.choice import packs_columns, sums_by_strips
-from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.operands import Contraction
 from niwaki.backends.kernels.packed_product import PackedProduct
 from niwaki.backends.kernels.pointwise import Group

@@ -8,8 +8,8 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import SSAValue
 
 from niwaki.backends.kernels.builder import KernelBuilder, Value
-from niwaki.backends.kernels.division import divide
-from niwaki.backends.kernels.units import Memory
+from niwaki.backends.kernels.threads.division import divide
+from niwaki.backends.kernels.threads.units import Memory
 from niwaki.ir.dialects.kernel import OffsetOp, ParallelOp
 
 Emit = Callable[[KernelBuilder], None]

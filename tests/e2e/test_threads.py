@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from niwaki.backends.kernels import threads
+from niwaki.backends.kernels.threads import on_threads
 from niwaki.backends.llvm.compile import compile_object
 from niwaki.backends.llvm.object import llvm_text
 from niwaki.backends.llvm.session import Session, storage_view
@@ -34,7 +34,7 @@ OPTIONS = TrainingOptions("cross_entropy", SGD(0.05, momentum=0.5))
 def divide_everything() -> Iterator[None]:
     """Kernels of any size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "LEAST_NS", 1e-3)
+        patch.setattr(on_threads, "LEAST_NS", 1e-3)
         yield
 
 

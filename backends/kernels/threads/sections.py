@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from xdsl.dialects import scf
 
-from niwaki.backends.kernels.independence import Piece, PrivateScratch
-from niwaki.backends.kernels.units import Taken, Unit, is_divisible
+from niwaki.backends.kernels.threads.independence import Piece, PrivateScratch
+from niwaki.backends.kernels.threads.units import Taken, Unit, is_divisible
 
 
 @dataclass(frozen=True)

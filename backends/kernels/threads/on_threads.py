@@ -5,10 +5,10 @@ from dataclasses import replace
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import SSAValue
 
-from niwaki.backends.kernels.division import divide
-from niwaki.backends.kernels.part_code import scratch_stride
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.units import Memory
+from niwaki.backends.kernels.threads.division import divide
+from niwaki.backends.kernels.threads.part_code import scratch_stride
+from niwaki.backends.kernels.threads.units import Memory
 from niwaki.backends.targets import Target
 
 LEAST_NS = 4000

@@ -14,9 +14,9 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels import depthwise
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, forward_gather
+from niwaki.backends.kernels.integer.row_dots import lanes_of
 from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.pointwise import Group
-from niwaki.backends.kernels.row_dots import lanes_of
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from xdsl.dialects import func, scf
 
-from niwaki.backends.kernels.accesses import AccessesOf
-from niwaki.backends.kernels.divided_code import write
-from niwaki.backends.kernels.independence import NO_SCRATCH, Independence
-from niwaki.backends.kernels.sections import Divided, Item, Opened, Section, sections_in
-from niwaki.backends.kernels.units import Memory, Taken, Unit, is_divisible, iterations
+from niwaki.backends.kernels.threads.accesses import AccessesOf
+from niwaki.backends.kernels.threads.divided_code import write
+from niwaki.backends.kernels.threads.independence import NO_SCRATCH, Independence
+from niwaki.backends.kernels.threads.sections import Divided, Item, Opened, Section, sections_in
+from niwaki.backends.kernels.threads.units import Memory, Taken, Unit, is_divisible, iterations
 
 _DEEPEST = 3
 """Loops around one that is divided, at most."""

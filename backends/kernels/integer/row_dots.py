@@ -7,8 +7,8 @@ the epilogue happen. The zero point is taken from the bias: sum (x - z) w = sum 
 
 from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.convolution import Phase, Plan, shape_of_gathering, spec_of
+from niwaki.backends.kernels.integer.packed import PackedKernel
 from niwaki.backends.kernels.operands import Contraction
-from niwaki.backends.kernels.packed import PackedKernel
 from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import each_tile

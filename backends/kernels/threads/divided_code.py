@@ -6,9 +6,9 @@ from xdsl.dialects import func, scf
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Block, Operation, Region, SSAValue
 
-from niwaki.backends.kernels.part_code import PartCode
-from niwaki.backends.kernels.sections import Divided, Item, Opened, Section
-from niwaki.backends.kernels.units import Taken, is_divisible, iterations
+from niwaki.backends.kernels.threads.part_code import PartCode
+from niwaki.backends.kernels.threads.sections import Divided, Item, Opened, Section
+from niwaki.backends.kernels.threads.units import Taken, is_divisible, iterations
 
 
 def write(function: func.FuncOp, items: Sequence[Item], taken: Taken, parts: int) -> func.FuncOp:

@@ -12,9 +12,9 @@ from typing import TypeAlias
 from xdsl.dialects import scf
 from xdsl.ir import Operation
 
-from niwaki.backends.kernels.accesses import Access, AccessesOf
-from niwaki.backends.kernels.index_forms import Linear, Range
-from niwaki.backends.kernels.units import Memory
+from niwaki.backends.kernels.threads.accesses import Access, AccessesOf
+from niwaki.backends.kernels.threads.index_forms import Linear, Range
+from niwaki.backends.kernels.threads.units import Memory
 
 
 @dataclass(frozen=True)

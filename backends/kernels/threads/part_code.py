@@ -6,8 +6,8 @@ from xdsl.dialects import arith, scf
 from xdsl.dialects.builtin import IndexType, IntegerAttr, MemRefType, i64
 from xdsl.ir import Block, Operation, Region, SSAValue
 
-from niwaki.backends.kernels.independence import PrivateScratch
 from niwaki.backends.kernels.spec import buffer_bytes
+from niwaki.backends.kernels.threads.independence import PrivateScratch
 from niwaki.ir.dialects.kernel import CompareOp, OffsetOp, ParallelOp
 
 _CACHE_LINE = 64

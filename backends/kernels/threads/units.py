@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from xdsl.dialects import arith, func, memref, scf, vector
 from xdsl.ir import Block, Operation, SSAValue
 
-from niwaki.backends.kernels.accesses import AccessesOf
-from niwaki.backends.kernels.index_forms import trips
+from niwaki.backends.kernels.threads.accesses import AccessesOf
+from niwaki.backends.kernels.threads.index_forms import trips
 
 _STORES = (memref.StoreOp, vector.StoreOp)
 _LOADS = (memref.LoadOp, vector.LoadOp)

@@ -14,8 +14,8 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.convolution import Kernel, Plan, shape_of_gathering, spec_of
 from niwaki.backends.kernels.filter_gradient import shape_of_filter_gradient
+from niwaki.backends.kernels.integer.packed import packed_constant
 from niwaki.backends.kernels.operands import Contraction, Operand, References
-from niwaki.backends.kernels.packed import packed_constant
 from niwaki.backends.kernels.product import Put
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.ir.dialects import nn

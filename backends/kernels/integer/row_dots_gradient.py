@@ -11,9 +11,9 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.convolution import Kernel, Plan, shape_of_gathering, spec_of
 from niwaki.backends.kernels.filter_gradient import shape_of_filter_gradient
+from niwaki.backends.kernels.integer.row_dots import lanes_of
 from niwaki.backends.kernels.operands import Contraction, References
 from niwaki.backends.kernels.pointwise import Group
-from niwaki.backends.kernels.row_dots import lanes_of
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.ir.dialects import nn
 

@@ -8,8 +8,8 @@ from xdsl.dialects.builtin import MemRefType, UnrealizedConversionCastOp, Vector
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, SSAValue
 
-from niwaki.backends.kernels.index_forms import IndexForms, Linear
 from niwaki.backends.kernels.spec import element_bytes, strides_of
+from niwaki.backends.kernels.threads.index_forms import IndexForms, Linear
 
 
 @dataclass(frozen=True)

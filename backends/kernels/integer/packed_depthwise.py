@@ -15,8 +15,8 @@ from niwaki.backends.kernels import depthwise
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import Gather, backward_gathers, forward_gather
+from niwaki.backends.kernels.integer.packed import packed_constant
 from niwaki.backends.kernels.operands import Contraction, References
-from niwaki.backends.kernels.packed import packed_constant
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile
 from niwaki.ir.dialects import nn
