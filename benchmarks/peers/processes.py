@@ -1,5 +1,6 @@
 """A worker seen from outside: started, asked, stopped while others are measured (Linux)."""
 
+import ctypes
 import json
 import os
 import signal
@@ -11,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent is killed must not stay, paused, with all its memory."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class WorkerError(Exception):
@@ -44,7 +53,8 @@ class Worker:
                     stdin=theirs.fileno(),
                     stdout=printed,
                     stderr=subprocess.STDOUT,
-                    process_group=0,  # of this session: a paused one ends when we are killed
+                    process_group=0,
+                    preexec_fn=_end_with_parent,
                 )
         finally:
             os.sched_setaffinity(0, own)
