@@ -55,6 +55,8 @@ class Techniques:
     """Bytes live at once that execution by strips of rows aims at; None: whole tensors."""
     stash: str | None = None
     """What activations are rounded to for the backward pass (STASHES); None: they stay exact."""
+    split_parameters: bool = True
+    """What steps write of a weight is stored apart from its rest, where that can stay in flash."""
 
 
 def compile_program(
@@ -116,7 +118,7 @@ def training_pipeline(
         CsePass(),
         DcePass(),
         *(() if rows is None else (TileRowsPass(rows),)),
-        *((SplitParametersPass(),) if target.has_flash else ()),
+        *((SplitParametersPass(),) if target.has_flash and techniques.split_parameters else ()),
         FusePass(),
         *(() if budget is None else (_RecomputeFor(target, budget),)),
         _ScheduleFor(target),

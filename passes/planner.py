@@ -8,6 +8,7 @@ from xdsl.passes import ModulePass
 
 from niwaki.backends.targets import Target
 from niwaki.ir.context import NiwakiContext
+from niwaki.ir.dialects import train
 from niwaki.ir.program import Program
 from niwaki.ir.training import TrainingOptions
 from niwaki.passes.autodiff import AutodiffPass
@@ -99,8 +100,19 @@ class Planner:
     def plan(self, techniques: Techniques) -> StepPlan:
         """The plan with `techniques`; raises what `compile_program` raises."""
         if techniques not in self._plans:
-            self._plans[techniques] = self._plan(techniques)
+            self._plans[techniques] = self._smaller(techniques)
         return self._plans[techniques]
+
+    def _smaller(self, techniques: Techniques) -> StepPlan:
+        """With weights in parts or whole.
+
+        Parts make the state smaller; joining them may make the arena larger.
+        """
+        plan = self._plan(techniques)
+        if not self.target.has_flash or not _has_parts(plan.program.program.module):
+            return plan
+        whole = self._plan(replace(techniques, split_parameters=False))
+        return min(whole, plan, key=lambda plan: plan.bytes)
 
     def other(
         self,
@@ -126,7 +138,7 @@ class Planner:
         start = max(starts, key=lambda s: len(s.passes))
         program, remaining = start.program.clone(), passes[len(start.passes) :]
         # Most programs have one plan: copies pay from the second on.
-        kept_after = _KEPT_AFTER if self._plans else ()
+        kept_after = _KEPT_AFTER if self._plans or self.target.has_flash else ()
         keeper = _Keeper(program, start, remaining, kept_after)
         runner = PassRunner([*self._instrument.observers, keeper], self._instrument.reproducer)
         runner.run(NiwakiContext(program.weights), program.module, remaining)
@@ -164,6 +176,11 @@ class _Keeper(PassObserver):
         if name in self.kept_after:
             passes = (*self.start.passes, *self.remaining[:number])
             self.starts.append(_Start(passes, self.program.clone(), tuple(self.idle)))
+
+
+def _has_parts(module: ModuleOp) -> bool:
+    """Whether a parameter is stored in parts."""
+    return any(isinstance(op, train.ParameterOp) and op.whole is not None for op in module.walk())
 
 
 def _size(module: ModuleOp) -> int:

@@ -28,7 +28,7 @@ def test_names() -> None:
 def test_quick_run(name: str, tmp_path: Path) -> None:
     if name in ("mcu", "int8"):
         need_tools(get_target("cortex-m7"))
-    if name in ("learning", "int8") and find_data("cifar10-small.npz") is None:
+    if name in ("learning", "int8", "scheme_search") and find_data("cifar10-small.npz") is None:
         pytest.skip("the shared data is not beside this checkout")
     path = tmp_path / "rows.json"
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(path)]

@@ -11,6 +11,8 @@ from niwaki.backends.kernels.product import Matrix, PackedColumns, Put, Sum, mul
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
 from niwaki.backends.targets import Target
 
+_MOST_PACKED_BYTES = 8 << 20
+"""Of B at once: larger ones are packed a panel at a time, and A is read again for each."""
 _FEW_BYTES = 1024
 """Between elements of a column: so close together they are read where they are."""
 
@@ -45,6 +47,8 @@ class PackedProduct:
     @property
     def strip(self) -> int:
         """Rows that are worked on at a time."""
+        if 4 * self.length * self.columns > _MOST_PACKED_BYTES:
+            return self.rows
         row_bytes = 4 * (self.length + self.columns)
         return tiled_rows(self.rows, self.tile.rows, row_bytes, self.target)
 

@@ -113,8 +113,8 @@ def test_networks_train_as_interpreted(
     check_against_interpreter(spec, options, target)
 
 
-ELSEWHERE = (nn.GatherOp, nn.ScatterAddOp)
-"""Operations of decoders: test_decoder.py trains those."""
+ELSEWHERE = (nn.AddRowsOp, nn.GatherOp, nn.ScatterAddOp)
+"""Operations of tables: test_decoder.py and test_transformers_torch.py train those."""
 
 
 @cache

@@ -3,20 +3,23 @@
 from math import prod
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import niwaki
 from niwaki.backends.c.saved_state import model_hash, pack, unpack
+from niwaki.backends.targets import get_target
 from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import get_ints, ints, shape_of
 from niwaki.ir.interpreter import run
 from niwaki.ir.program import Program
-from niwaki.ir.training import SGD, Scheme
+from niwaki.ir.training import SGD, Scheme, TrainingOptions
 from niwaki.passes.autodiff import differentiate
 from niwaki.passes.build_training import BuildTrainingPass
 from niwaki.passes.expand_updates import ExpandUpdatesPass
+from niwaki.passes.pipelines import Techniques, compile_program
+from niwaki.passes.planner import Planner
 from niwaki.passes.split_parameters import SplitParametersPass
 from tests.networks import lenet
 from tests.random_networks import SPECS, Spec, build, inputs
@@ -97,17 +100,32 @@ def test_a_box_may_cut_several_dimensions() -> None:
 
 def test_cores_keep_only_the_box_in_their_state_and_save_the_same_bytes() -> None:
     scheme = Scheme(weights={"1": 0.5})
+    options = TrainingOptions(scheme=scheme)
     host, core = (
-        niwaki.compile(lenet(2, 12), update=scheme, target=target)
+        compile_program(lenet(2, 12), options, get_target(target))
         for target in ("host", "cortex-m4")
     )
-    (whole,) = (e for e in host.lowered.state if e.updated not in (None, e.shape))
-    (box,) = (e for e in core.lowered.state if e.name == whole.name)
+    (whole,) = (e for e in host.state if e.updated not in (None, e.shape))
+    (box,) = (e for e in core.state if e.name == whole.name)
     assert box.shape == whole.updated != whole.shape
-    assert model_hash(core.lowered) == model_hash(host.lowered)
-    state = np.frombuffer(core.lowered.state_image, np.uint8)
-    data = pack(core.lowered, state, 0.5)
-    assert data == pack(host.lowered, np.frombuffer(host.lowered.state_image, np.uint8), 0.5)
+    assert model_hash(core) == model_hash(host)
+    state = np.frombuffer(core.state_image, np.uint8)
+    data = pack(core, state, 0.5)
+    assert data == pack(host, np.frombuffer(host.state_image, np.uint8), 0.5)
     restored = np.zeros_like(state)
-    assert unpack(core.lowered, data, restored, "here") == 0.5
+    assert unpack(core, data, restored, "here") == 0.5
     assert restored[box.offset : box.offset + 4 * prod(box.shape)].any()
+
+
+@pytest.mark.parametrize(("layer", "split"), [("1", False), ("2", True)])
+def test_weights_are_stored_in_parts_where_that_takes_less(layer: str, split: bool) -> None:
+    """In the middle of a small network a copy of a weight lies on top of the peak."""
+    target, options = get_target("cortex-m4"), TrainingOptions(scheme=Scheme(weights={layer: 0.5}))
+    plan = Planner(lenet(2, 12), options, target).plan(Techniques())
+    assert plan.techniques.split_parameters is split
+    sizes = [
+        lowered.arena_bytes + len(lowered.state_image)
+        for techniques in (Techniques(), Techniques(split_parameters=False))
+        for lowered in [compile_program(lenet(2, 12), options, target, techniques=techniques)]
+    ]
+    assert plan.bytes == min(sizes) < max(sizes)
