@@ -18,7 +18,7 @@ from benchmarks.peers.worker import step_milliseconds
 
 ECHO = """
 import os, sys
-print("a greeting on the standard output")
+print("a greeting on the standard output", flush=True)
 answers = os.fdopen(os.dup(0), "w")
 for line in sys.stdin:
     print('{"said": %s, "threads": %s}' % (line.strip(), os.environ["THREADS"]), file=answers)
