@@ -50,6 +50,7 @@ RECIPES = (
     Recipe("int8+qas", "error_feedback", "49kb"),
     Recipe("int8+qas", "stochastic", "99kb"),
     Recipe("fp32", "none", "99kb"),
+    Recipe("int8+qas", "stochastic", "found49kb"),
     Recipe("int8+qas", "stochastic", "74kb"),
     Recipe("int8+qas", "stochastic", "148kb"),
     Recipe("fp32", "none", "full"),

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scheme_search [--quick] [--state PATH] [--scheme PATH] [--picture PATH]
 
-Measures what each part of a scheme gains on CIFAR-10 pictures at 128x128, from block B5 on (the
+Measures what each part of a scheme gains on CIFAR-10 pictures at 128x128, from block B9 on (the
 blocks before it run once per picture), and chooses the best parts within the bytes that the
 published scheme of 49kb adds to inference. `benchmarks.learning` trains with the scheme found.
 A search goes on with what its state file has.
@@ -28,7 +28,7 @@ from niwaki.passes.update_memory import update_bytes
 from niwaki.tools.progress import Progress
 from tests import quantized_networks
 
-FIRST = "B5"
+FIRST = "B9"
 PUBLISHED = "49kb"
 OPTIMIZER = niwaki.SGD(lr=0.003, momentum=0.9)
 SEED = 0
