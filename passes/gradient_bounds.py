@@ -69,7 +69,8 @@ class Bounds:
             return None
         codes = self._filters(sums) * np.abs(scales)
         levels = self.levels.get(sums.dy)
-        if len(codes) == prod(shape_of(sums.w)[1:3]):
+        outputs, *_, depth = shape_of(sums.w)
+        if sums.window.groups == outputs and depth == 1:
             whole = self._by_channel(b, sums.dy, codes.sum(0))
         elif levels is not None and sums.window.groups == 1:
             whole = _by_norm(b, sums, codes, levels)

@@ -46,6 +46,8 @@ CHAINS = {
     "3x3": [Layer(4, 8, 3), Layer(8, 4)],
     "depthwise": [Layer(6, 24), Layer(24, 24, 3, 24), Layer(24, 6)],
     "grouped": [Layer(8, 8, 3, 2), Layer(8, 8, 1, 4), Layer(8, 4)],
+    "one output a group": [Layer(4, 8, 3, 4), Layer(8, 4)],
+    "one output": [Layer(1, 8), Layer(8, 4)],
     "two bounds": [Layer(6, 24), Layer(24, 32), Layer(32, 6)],
     "moving": [Layer(6, 24, moves=True), Layer(24, 24, 3, 24, moves=True), Layer(24, 6)],
 }
