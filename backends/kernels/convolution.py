@@ -5,10 +5,10 @@ convolution of stride 1 reads the input in place; otherwise a tile's rows are ga
 scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
 """
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol, TypeAlias
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
@@ -147,22 +147,8 @@ def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     return spec_of(contraction, shape, _plan(shape, contraction.target), Kernel)
 
 
-class Runnable(Protocol):
-    """The construction of a kernel."""
-
-    def run(self) -> None:
-        """Emits it."""
-        ...
-
-
-Construction: TypeAlias = Callable[
-    [KernelBuilder, References, ConvolutionShape, Plan, Target, "Results"], Runnable
-]
-"""(builder, arguments, shape, plan, target, results) -> construction."""
-
-
 def spec_of(
-    contraction: Contraction, shape: ConvolutionShape, plan: Plan, kernel: Construction
+    contraction: Contraction, shape: ConvolutionShape, plan: Plan, kernel: "type[Construction]"
 ) -> KernelSpec:
     """The choice of `kernel`."""
     positions = shape.positions
@@ -217,7 +203,7 @@ def unflatten(k: KernelBuilder, position: Index, size: tuple[int, int]) -> list[
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Construction(ABC):
     """The construction of one kernel."""
 
     k: KernelBuilder
@@ -226,6 +212,14 @@ class Kernel:
     plan: Plan
     target: Target
     results: Results
+
+    @abstractmethod
+    def run(self) -> None:
+        """Emits it."""
+
+
+class Kernel(Construction):
+    """As a product of gathered rows."""
 
     def run(self) -> None:
         k, shape = self.k, self.shape

@@ -12,16 +12,16 @@ from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.choice import register_tile, strip_rows
 from niwaki.backends.kernels.convolution import (
+    Construction,
     ConvolutionShape,
     Phase,
     Plan,
-    Results,
     shape_of_gathering,
     spec_of,
     unflatten,
 )
 from niwaki.backends.kernels.gather import Gathering
-from niwaki.backends.kernels.operands import Contraction, Operand, References
+from niwaki.backends.kernels.operands import Contraction, Operand
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
 from niwaki.backends.kernels.product import Origins, PackedColumns, Put, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
@@ -145,16 +145,8 @@ def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     return spec_of(contraction, shape, Plan(False, 0, packed, copied), WindowKernel)
 
 
-@dataclass(frozen=True)
-class WindowKernel:
-    """The construction of one kernel."""
-
-    k: KernelBuilder
-    refs: References
-    shape: ConvolutionShape
-    plan: Plan
-    target: Target
-    results: Results
+class WindowKernel(Construction):
+    """As products of panels with windows that are read in place."""
 
     def run(self) -> None:
         """Packs the filter, then works phase by phase."""

@@ -29,6 +29,11 @@ class Unit:
     backward: tuple[int, int]
     """What the gradients of the unit need; empty without a backward pass."""
 
+    @property
+    def has_backward(self) -> bool:
+        """Whether it has a backward part."""
+        return self.backward[0] < self.backward[1]
+
 
 def nested_units(ops: Sequence[Operation], facts: BlockFacts) -> list[list[Unit]]:
     """The units of `ops`, a whole block, by phases of one forward and one backward pass each.

@@ -54,8 +54,7 @@ class _Search:
         if self.highest <= limit:
             return
         for end in range(1, len(units) + 1):
-            back = units[end - 1].backward
-            most = MAX_BACKWARD_UNITS if back[0] < back[1] else MAX_UNITS
+            most = MAX_BACKWARD_UNITS if units[end - 1].has_backward else MAX_UNITS
             for first in range(max(end - most, 0), end):
                 exceeds = any(option.peak > limit for option in plain[first:end])
                 self.ending[end] += [
@@ -99,8 +98,7 @@ class _Search:
         for end in range(1, len(self.units) + 1):
             found: list[_State] = []
             for option in self.ending[end]:
-                back = self.units[option.end - 1].backward
-                limit = trained if back[0] < back[1] else frozen
+                limit = trained if self.units[option.end - 1].has_backward else frozen
                 for state in states[option.first]:
                     if option.peak - state.saved <= limit:
                         found.append(
