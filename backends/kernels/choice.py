@@ -15,6 +15,12 @@ _MOST_POINTERS = 8
 """Rows of a tile that each need a register for their address."""
 _LATENCY = 4
 """Cycles until the result of a multiply-add can be used."""
+COPY_CYCLES = 2
+"""To load and store a vector."""
+_TRANSPOSE_CYCLES = 6
+"""Of a vector, while it is packed."""
+_SUM_CYCLES = 8
+"""To add up the lanes of a vector."""
 _LEAST_ROWS_TO_PACK = 12
 """Rows of A for which rewriting B pays."""
 
@@ -32,6 +38,9 @@ class RegisterTile:
 
     rows: int
     blocks: int
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.blocks}"
 
 
 def packs_columns(rows: int, target: Target) -> bool:
@@ -54,14 +63,22 @@ def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
 def register_tile(
     rows: int, columns: int, target: Target, regular: Callable[[int], bool]
 ) -> RegisterTile:
-    """The tile that takes the fewest cycles for `rows` x `columns`.
+    """The tile that takes the fewest cycles for `rows` x `columns`."""
+    return register_tiles(rows, columns, target, regular)[0]
+
+
+def register_tiles(
+    rows: int, columns: int, target: Target, regular: Callable[[int], bool]
+) -> list[RegisterTile]:
+    """The best tile of each number of vectors, the one that takes the fewest cycles first.
 
     `regular`: whether all tiles of that many rows lie alike in memory, so that one address
     register serves all rows of a tile.
     """
     vectors = -(-columns // target.lanes)
-    best, least = RegisterTile(1, 1), float("inf")
+    found: list[tuple[float, RegisterTile]] = []
     for blocks in range(1, min(_MOST_BLOCKS, vectors) + 1):
+        best, least = RegisterTile(1, blocks), float("inf")
         for height in range(1, min(_MOST_ROWS, rows) + 1):
             if height * blocks + blocks + 1 > target.vector_registers:
                 continue
@@ -71,7 +88,16 @@ def register_tile(
             cycles = _cycles(rows, vectors, height, blocks) * (1.0 if alike else 1.1)
             if cycles < least:
                 best, least = RegisterTile(height, blocks), cycles
-    return best
+        if least < float("inf"):
+            found.append((least, best))
+    return [tile for _, tile in sorted(found, key=lambda item: item[0])]
+
+
+def product_cycles(
+    rows: int, columns: int, length: int, tile: RegisterTile, target: Target
+) -> float:
+    """Of a product whose operands are in the smallest cache."""
+    return length * _cycles(rows, -(-columns // target.lanes), tile.rows, tile.blocks)
 
 
 def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
@@ -88,6 +114,19 @@ def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
     count = -(-vectors // blocks)
     wide = vectors - (count - 1) * -(-vectors // count)
     return (count - 1) * strip(-(-vectors // count)) + strip(max(wide, 1))
+
+
+def dots_cycles(rows: int, columns: int, length: int, target: Target) -> float:
+    """Of a product by dot products, in tiles of 4 x 4."""
+    tiles = -(-rows // 4) * -(-columns // 4)
+    height, width = min(rows, 4), min(columns, 4)
+    step = max(height * width, height + width, _LATENCY) + 1
+    return tiles * (-(-length // target.lanes) * step + height * width * _SUM_CYCLES)
+
+
+def pack_cycles(elements: int, transposed: bool, target: Target) -> float:
+    """To rewrite so many elements in panels; `transposed`: where columns lie as rows."""
+    return elements / target.lanes * (_TRANSPOSE_CYCLES if transposed else COPY_CYCLES)
 
 
 def divisor(count: int, least: int) -> int:

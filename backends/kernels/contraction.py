@@ -1,7 +1,10 @@
-"""Which kernel computes a contraction, and matrix products."""
+"""Which kernels compute a contraction, and matrix products."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
+from typing import Literal, TypeAlias
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
@@ -14,8 +17,14 @@ from niwaki.backends.kernels import (
     gradient_strips,
     windows,
 )
+from niwaki.backends.kernels.alternatives import Alternative, by_cycles, only
 from niwaki.backends.kernels.builder import Index, Value
-from niwaki.backends.kernels.choice import packs_columns, sums_by_strips
+from niwaki.backends.kernels.choice import (
+    COPY_CYCLES,
+    RegisterTile,
+    dots_cycles,
+    product_cycles,
+)
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.integer import (
     packed,
@@ -34,12 +43,18 @@ from niwaki.backends.kernels.product import (
     multiply_dots,
     multiply_outer,
     transpose,
-    use_dots,
 )
 from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.kernels.tiles import panels, tile_rows
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
+
+Offer: TypeAlias = Callable[[Gathering, Contraction], list[Alternative]]
+"""The alternatives of one algorithm for a convolution or its input's cotangent; none: unfit."""
+
+_ON_VECTORS: tuple[Offer, ...] = (windows.alternatives, convolution.alternatives)
+_ON_SCALARS: tuple[Offer, ...] = (convolution.alternatives,)
 
 
 def select_contraction(
@@ -48,27 +63,36 @@ def select_contraction(
     results: Sequence[MemRefType],
     target: Target,
 ) -> KernelSpec:
-    """The kernel of a convolution, one of its cotangents, or a matrix product, with epilogue."""
+    """The first of `contraction_alternatives`."""
+    return contraction_alternatives(op, operands, results, target)[0].spec()
+
+
+def contraction_alternatives(
+    op: Operation,
+    operands: Sequence[MemRefType],
+    results: Sequence[MemRefType],
+    target: Target,
+) -> list[Alternative]:
+    """Of a convolution, one of its cotangents, or a matrix product, with epilogue; best first."""
     anchor = Group.of(op).anchor
     contraction = Contraction(op, tuple(operands), tuple(results), target)
     if isinstance(anchor, nn.MatmulOp):
-        return _matmul(anchor, contraction)
+        return by_cycles(_matmul_alternatives(_Sizes.of(anchor), contraction))
     spec = _select_vectors(anchor, contraction) if target.vector_dots else None
     if spec is None and target.packed_halves:
         spec = _select_packed(anchor, contraction)
     if spec is not None:
-        return spec
+        return [only("codes", spec)]
     if isinstance(anchor, FilterCotangent):
         x = shape_of(anchor.x)
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
-            return depthwise.select_filter_gradient(anchor, contraction)
-        return _filter_cotangent(anchor, contraction)
+            return [only("depthwise", depthwise.select_filter_gradient(anchor, contraction))]
+        return by_cycles(_filter_cotangent(anchor, contraction))
     assert isinstance(anchor, Gathering)
     if _is_depthwise(anchor):
-        return depthwise.select_gather(anchor, contraction)
-    if packs_columns(convolution.shape_of_gathering(anchor).positions, target):
-        return windows.select(anchor, contraction)
-    return convolution.select(anchor, contraction)
+        return [only("depthwise", depthwise.select_gather(anchor, contraction))]
+    offers = _ON_SCALARS if target.lanes == 1 else _ON_VECTORS
+    return by_cycles(a for offer in offers for a in offer(anchor, contraction))
 
 
 def _select_vectors(anchor: Operation | None, contraction: Contraction) -> KernelSpec | None:
@@ -103,12 +127,12 @@ def _select_packed(anchor: Operation | None, contraction: Contraction) -> Kernel
             return None
 
 
-def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
+def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> list[Alternative]:
     shape = filter_gradient.shape_of_filter_gradient(anchor)
-    read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
-    if sums_by_strips(shape.positions, read, contraction.target):
-        return gradient_strips.select(shape, contraction)
-    return filter_gradient.select(shape, contraction)
+    found = filter_gradient.alternatives(shape, contraction)
+    if contraction.target.lanes > 1:
+        found += gradient_strips.alternatives(shape, contraction)
+    return found
 
 
 def _is_depthwise(anchor: Gathering) -> bool:
@@ -116,22 +140,65 @@ def _is_depthwise(anchor: Gathering) -> bool:
     return anchor.window.groups == w[0] and w[3] == 1
 
 
-def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
+_Form: TypeAlias = Literal["dots", "outer"] | PackedProduct
+"""How a product is computed."""
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Of a stack of products."""
+
+    stack: tuple[int, ...]
+    rows: int
+    columns: int
+    length: int
+    transpose_a: bool
+    transpose_b: bool
+
+    @staticmethod
+    def of(anchor: nn.MatmulOp) -> "_Sizes":
+        """From the types."""
+        transpose_a = bool(anchor.transpose_a.value.data)
+        transpose_b = bool(anchor.transpose_b.value.data)
+        *stack, rows, columns = shape_of(anchor.y)
+        length = shape_of(anchor.a)[-2 if transpose_a else -1]
+        return _Sizes(tuple(stack), rows, columns, length, transpose_a, transpose_b)
+
+
+def _matmul_alternatives(sizes: _Sizes, contraction: Contraction) -> Iterator[Alternative]:
+    rows, columns, length, target = sizes.rows, sizes.columns, sizes.length, contraction.target
+
+    def offer(name: str, cycles: float, form: _Form) -> Alternative:
+        spec = partial(_matmul, sizes, contraction, form)
+        return Alternative(name, prod(sizes.stack) * cycles, spec)
+
+    if sizes.transpose_b and not sizes.transpose_a:
+        yield offer("dot-products", dots_cycles(rows, columns, length, target), "dots")
+        if target.lanes == 1:
+            return
+    blocks = max(len(p.blocks) for p in panels(columns, target))
+    tile = RegisterTile(tile_rows(rows, blocks, target), blocks)
+    cycles = product_cycles(rows, columns, length, tile, target)
+    transposed = COPY_CYCLES * length * columns if sizes.transpose_b else 0
+    yield offer("outer-products", cycles + transposed, "outer")
+    if target.lanes == 1:
+        return
+    packed = PackedProduct(rows, columns, length, sizes.transpose_a, sizes.transpose_b, target)
+    yield offer("packed-product", packed.cycles, packed)
+    for tile in packed.tiles[1:]:
+        other = replace(packed, other_tile=tile)
+        yield offer(f"packed-product {tile}", other.cycles, other)
+
+
+def _matmul(sizes: _Sizes, contraction: Contraction, form: _Form) -> KernelSpec:
     """One product after another, for each pair of matrices of the stacks."""
-    a_shape = shape_of(anchor.a)
-    transpose_a = bool(anchor.transpose_a.value.data)
-    transpose_b = bool(anchor.transpose_b.value.data)
-    *stack, rows, columns = shape_of(anchor.y)
-    length = a_shape[-2] if transpose_a else a_shape[-1]
-    target = contraction.target
-    by_dots = transpose_b and not transpose_a and use_dots(rows, length, target)
-    packed = None
-    cached = not transpose_b and 4 * length * columns <= target.cache_bytes
-    if not by_dots and not cached and packs_columns(rows, target):
-        packed = PackedProduct(rows, columns, length, transpose_a, transpose_b, target)
-    workspace = 4 * columns * length if transpose_b and not by_dots else 0
-    if packed is not None:
-        workspace = 4 * packed.scratch
+    rows, columns, length, target = sizes.rows, sizes.columns, sizes.length, contraction.target
+    transpose_a, transpose_b = sizes.transpose_a, sizes.transpose_b
+    workspace = 0
+    if isinstance(form, PackedProduct):
+        workspace = 4 * form.scratch
+    elif form == "outer" and transpose_b:
+        workspace = 4 * columns * length
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, workspace)
@@ -141,25 +208,25 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
                 refs.pointwise.emit(k, [*place, row, column], lanes, value)
 
             number: Index = 0
-            for index, size in zip(place, stack, strict=True):
+            for index, size in zip(place, sizes.stack, strict=True):
                 number = k.iadd(k.imul(number, size), index)
             a_start, b_start = k.imul(number, rows * length), k.imul(number, columns * length)
             a = Matrix(refs.anchor[0], a_start, 1 if transpose_a else length)
             b = Matrix(refs.anchor[1], b_start, length if transpose_b else 1)
-            if by_dots:
+            if form == "dots":
                 multiply_dots(k, target, a, b, rows, columns, length, put)
                 return
-            if packed is not None:
+            if isinstance(form, PackedProduct):
                 assert refs.scratch is not None
-                packed.emit(k, a, b, refs.scratch, put)
+                form.emit(k, a, b, refs.scratch, put)
                 return
             if transpose_b:
                 assert refs.scratch is not None
                 b = transpose(k, b, columns, length, refs.scratch, 0)
-            sums = [Sum(length, a_shape[-1] if transpose_a else 1, columns)]
+            sums = [Sum(length, rows if transpose_a else 1, columns)]
             multiply_outer(k, target, a, b, rows, columns, sums, put)
 
-        k.nest(stack, product)
+        k.nest(sizes.stack, product)
         return k.finish()
 
-    return contraction.spec(workspace, 2 * prod(shape_of(anchor.y)) * length, build)
+    return contraction.spec(workspace, 2 * prod(sizes.stack) * rows * columns * length, build)

@@ -8,13 +8,21 @@ scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.choice import (
+    COPY_CYCLES,
+    RegisterTile,
+    dots_cycles,
+    product_cycles,
+)
 from niwaki.backends.kernels.gather import (
     FORWARD,
     Gather,
@@ -119,6 +127,8 @@ class Plan:
     """Elements of one tile's gathered rows."""
     biased: bool = False
     """Whether sums start from the bias."""
+    tile: RegisterTile | None = None
+    """Of registers, instead of the best one."""
 
     @property
     def workspace(self) -> int:
@@ -141,10 +151,26 @@ def _plan(shape: ConvolutionShape, target: Target) -> Plan:
     return Plan(dots, height, transposed, gathered)
 
 
-def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
-    """The kernel of an ordinary or grouped convolution, or of its input's cotangent."""
-    shape = shape_of_gathering(anchor)
-    return spec_of(contraction, shape, _plan(shape, contraction.target), Kernel)
+def alternatives(anchor: Gathering, contraction: Contraction) -> list[Alternative]:
+    """Of an ordinary or grouped convolution, or of its input's cotangent."""
+    shape, target = shape_of_gathering(anchor), contraction.target
+    plan = _plan(shape, target)
+    spec = partial(spec_of, contraction, shape, plan, Kernel)
+    return [Alternative("gathered", _cycles(shape, plan, target), spec)]
+
+
+def _cycles(shape: ConvolutionShape, plan: Plan, target: Target) -> float:
+    """Estimated, gathering included."""
+    if plan.dots:
+        product = dots_cycles(shape.positions, shape.width, shape.length, target)
+    else:
+        blocks = max(len(p.blocks) for p in panels(shape.width, target))
+        tile = RegisterTile(plan.height, blocks)
+        # With rows of the filter far apart, each of its vectors comes from a line of its own.
+        far = 1 if shape.forward else 2
+        product = far * product_cycles(shape.positions, shape.width, shape.length, tile, target)
+    gathered = 0 if shape.in_place else shape.positions * shape.length / target.lanes
+    return shape.groups * (product + COPY_CYCLES * gathered) + COPY_CYCLES * plan.transposed
 
 
 def spec_of(

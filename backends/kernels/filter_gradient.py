@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.choice import RegisterTile, product_cycles
 from niwaki.backends.kernels.gather import (
     FilterCotangent,
     Gather,
@@ -83,9 +86,23 @@ def _vectorize_outputs(shape: FilterGradientShape, target: Target) -> bool:
     return over_outputs * shape.positions + stores < over_inputs * shape.positions
 
 
-def select(shape: FilterGradientShape, contraction: Contraction) -> KernelSpec:
-    """The kernel of an ordinary or grouped convolution's filter cotangent."""
+def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[Alternative]:
+    """Of the filter's cotangent of an ordinary or grouped convolution."""
+    cycles = _cycles(shape, contraction.target)
+    return [Alternative("tiles", cycles, partial(_spec, shape, contraction))]
 
+
+def _cycles(shape: FilterGradientShape, target: Target) -> float:
+    """Estimated: each tile reads its part of input and cotangent from the first position on."""
+    swap = _vectorize_outputs(shape, target)
+    rows, columns = (shape.depth, shape.width) if swap else (shape.width, shape.depth)
+    blocks = max(len(p.blocks) for p in panels(columns, target))
+    tile = RegisterTile(tile_rows(rows, blocks, target), blocks)
+    taps = shape.rows.count * shape.columns.count
+    return shape.groups * taps * product_cycles(rows, columns, shape.positions, tile, target)
+
+
+def _spec(shape: FilterGradientShape, contraction: Contraction) -> KernelSpec:
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, 0)
         target = contraction.target

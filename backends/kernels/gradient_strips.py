@@ -7,13 +7,20 @@ all tiles of the filter pass; their sums wait in scratch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder
-from niwaki.backends.kernels.choice import RegisterTile, divisor, register_tile
+from niwaki.backends.kernels.choice import (
+    COPY_CYCLES,
+    RegisterTile,
+    divisor,
+    product_cycles,
+    register_tiles,
+)
 from niwaki.backends.kernels.convolution import Phase
 from niwaki.backends.kernels.filter_gradient import FilterGradientShape
 from niwaki.backends.kernels.gather import Gather
@@ -54,6 +61,8 @@ class Plan:
 
     shape: FilterGradientShape
     target: Target
+    other_tile: RegisterTile | None = None
+    """Of registers, instead of the best one."""
 
     @cached_property
     def strip(self) -> Strip:
@@ -110,9 +119,28 @@ class Plan:
 
     def tile(self, outputs: int) -> RegisterTile:
         """Of registers."""
+        return self.other_tile or self.tiles(outputs)[0]
+
+    def tiles(self, outputs: int) -> list[RegisterTile]:
+        """Of registers, the best first."""
+        return register_tiles(*self._sides(outputs), self.target, lambda _: True)
+
+    def _sides(self, outputs: int) -> tuple[int, int]:
         run = self.runs[0].length
-        rows, columns = (run, outputs) if self.swap else (outputs, run)
-        return register_tile(rows, columns, self.target, lambda _: True)
+        return (run, outputs) if self.swap else (outputs, run)
+
+    @property
+    def cycles(self) -> float:
+        """Estimated, copies and the sums that wait in scratch included."""
+        shape, strip, target = self.shape, self.strip, self.target
+        strips = shape.batch * -(-shape.rows.positions // strip.rows)
+        blocks = shape.groups * -(-shape.width // self.outputs)
+        tile = self.tile(self.outputs)
+        product = len(self.runs) * product_cycles(
+            *self._sides(self.outputs), strip.positions, tile, target
+        )
+        moved = COPY_CYCLES * (self.sums + strip.elements) / target.lanes
+        return strips * blocks * (product + moved)
 
 
 def _flattened(shape: FilterGradientShape) -> FilterGradientShape:
@@ -125,9 +153,21 @@ def _flattened(shape: FilterGradientShape) -> FilterGradientShape:
     return replace(shape, batch=1, in_size=size, out_size=size, rows=rows, columns=columns)
 
 
-def select(shape: FilterGradientShape, contraction: Contraction) -> KernelSpec:
-    """The kernel for an ordinary or grouped convolution."""
+def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[Alternative]:
+    """Of the filter's cotangent of an ordinary or grouped convolution: other register tiles."""
     plan = Plan(_flattened(shape), contraction.target)
+    tiles: list[RegisterTile | None] = [None, *plan.tiles(plan.outputs)[1:]]
+    return [
+        Alternative(
+            "strips" if tile is None else f"strips {tile}",
+            replace(plan, other_tile=tile).cycles,
+            partial(_spec, shape, contraction, replace(plan, other_tile=tile)),
+        )
+        for tile in tiles
+    ]
+
+
+def _spec(shape: FilterGradientShape, contraction: Contraction, plan: Plan) -> KernelSpec:
     workspace = 4 * plan.scratch
 
     def build(name: str) -> FuncOp:

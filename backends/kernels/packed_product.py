@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.choice import RegisterTile, register_tile, tiled_rows
+from niwaki.backends.kernels.choice import (
+    COPY_CYCLES,
+    RegisterTile,
+    pack_cycles,
+    product_cycles,
+    register_tiles,
+    tiled_rows,
+)
 from niwaki.backends.kernels.operands import Operand
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
 from niwaki.backends.kernels.product import Matrix, PackedColumns, Put, Sum, multiply_panels
@@ -29,15 +36,31 @@ class PackedProduct:
     transpose_b: bool
     """Whether B is stored as [column][i]."""
     target: Target
+    other_tile: RegisterTile | None = None
+    """Of registers, instead of the best one."""
 
     @property
     def tile(self) -> RegisterTile:
         """Of registers."""
+        return self.other_tile or self.tiles[0]
+
+    @property
+    def tiles(self) -> list[RegisterTile]:
+        """Of registers, the best first."""
         # Rows a large power of two apart compete for the same few places in the first cache.
         apart = not self.transpose_a and 4 * self.length % 2048 == 0
-        return register_tile(
+        return register_tiles(
             self.rows, self.columns, self.target, lambda height: not apart or height <= 6
         )
+
+    @property
+    def cycles(self) -> float:
+        """Estimated, packing included."""
+        strips = -(-self.rows // self.strip)
+        product = product_cycles(self.strip, self.columns, self.length, self.tile, self.target)
+        packed = pack_cycles(self.length * self.columns, self.transpose_b, self.target)
+        copied = strips * self.copied * COPY_CYCLES / self.target.lanes
+        return strips * product + packed + copied
 
     @property
     def panels(self) -> list[Panel]:

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 from xdsl.dialects.builtin import MemRefType
 from xdsl.ir import Operation
 
-from niwaki.backends.kernels.contraction import select_contraction
+from niwaki.backends.kernels.alternatives import Alternative, only
+from niwaki.backends.kernels.contraction import contraction_alternatives, select_contraction
 from niwaki.backends.kernels.elementwise import elementwise
 from niwaki.backends.kernels.indexed import add_rows, gather, scatter_add
 from niwaki.backends.kernels.movement import concat, pad, reshape, slice_, transpose
@@ -62,10 +63,23 @@ ALONE: Mapping[type[Operation], Generator] = MappingProxyType(
 """Operations that no kernel fuses anything into."""
 
 
+def alternatives(
+    op: Operation, operands: Sequence[MemRefType], results: Sequence[MemRefType], target: Target
+) -> list[Alternative]:
+    """The ways to compute `op`, an `nn` operation or `nn.fused`, at these layouts; best first.
+
+    Raises NotImplementedError for an operation that has no kernel.
+    """
+    anchor = Group.of(op).anchor
+    if anchor is not None and FUSING.get(type(anchor)) is select_contraction:
+        return contraction_alternatives(op, operands, results, target)
+    return [only("only", select(op, operands, results, target))]
+
+
 def select(
     op: Operation, operands: Sequence[MemRefType], results: Sequence[MemRefType], target: Target
 ) -> KernelSpec:
-    """Chooses the kernel of `op`, an `nn` operation or `nn.fused`, at these layouts.
+    """The kernel of `op` that the model of `choice` prefers: the first of its `alternatives`.
 
     Raises NotImplementedError for an operation that has no kernel.
     """

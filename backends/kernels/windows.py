@@ -6,11 +6,19 @@ channels, and with dense kernels those of a whole kernel row, are one contiguous
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
+from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.choice import register_tile, strip_rows
+from niwaki.backends.kernels.choice import (
+    COPY_CYCLES,
+    RegisterTile,
+    pack_cycles,
+    product_cycles,
+    register_tiles,
+    strip_rows,
+)
 from niwaki.backends.kernels.convolution import (
     Construction,
     ConvolutionShape,
@@ -89,8 +97,8 @@ class PhaseProduct:
     """The product of one phase: its strips and panels, and where its packed filter lies."""
 
     strip: Strip
-    height: int
-    """Positions of a tile."""
+    tile: RegisterTile
+    """Positions, and vectors of columns."""
     panels: tuple[Panel, ...]
     start: int
     """Of the packed filter in scratch."""
@@ -120,29 +128,61 @@ class PhaseProduct:
             return max(p.width for p in self.panels) * self.length
         return self.strip.shape.groups * self.width * self.length
 
+    def cycles(self, shape: ConvolutionShape, target: Target) -> float:
+        """Estimated, packing and copying included."""
+        strip = self.strip
+        strips = -(-shape.batch // strip.images) * -(-strip.phase.rows.positions // strip.rows)
+        product = product_cycles(strip.positions, shape.width, self.length, self.tile, target)
+        packed = shape.groups * pack_cycles(shape.width * self.length, shape.forward, target)
+        copied = strip.elements * COPY_CYCLES / target.lanes
+        return strips * (shape.groups * product + copied) + packed
 
-def products_of(shape: ConvolutionShape, target: Target) -> list[PhaseProduct]:
-    """Of every phase that has taps."""
+
+def products_of(
+    shape: ConvolutionShape, target: Target, tile: RegisterTile | None = None
+) -> list[PhaseProduct]:
+    """Of every phase that has taps; `tile`: instead of the best one of each."""
     products: list[PhaseProduct] = []
     start = 0
     for phase in shape.phases:
         if phase.count == 0:
             continue
         strip = strip_of(shape, phase, target)
-        tile = register_tile(strip.positions, shape.width, target, strip.regular)
-        ranges = tuple(padded_panels(shape.width, target, tile.blocks))
-        products.append(PhaseProduct(strip, tile.rows, ranges, start))
+        chosen = tile or _tiles(strip, target)[0]
+        ranges = tuple(padded_panels(shape.width, target, chosen.blocks))
+        products.append(PhaseProduct(strip, chosen, ranges, start))
         start += products[-1].packed
     return products
 
 
-def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
-    """The kernel of an ordinary or grouped convolution, or of its input's cotangent."""
-    shape = shape_of_gathering(anchor)
-    products = products_of(shape, contraction.target)
+def _tiles(strip: Strip, target: Target) -> list[RegisterTile]:
+    return register_tiles(strip.positions, strip.shape.width, target, strip.regular)
+
+
+def alternatives(anchor: Gathering, contraction: Contraction) -> list[Alternative]:
+    """Of an ordinary or grouped convolution, or of its input's cotangent: other register tiles."""
+    shape, target = shape_of_gathering(anchor), contraction.target
+    tiles: list[RegisterTile | None] = [None]
+    strips = [product.strip for product in products_of(shape, target)]
+    if strips:
+        tiles += _tiles(max(strips, key=lambda strip: strip.positions), target)[1:]
+    return [
+        Alternative(
+            "windows" if tile is None else f"windows {tile}",
+            sum(product.cycles(shape, target) for product in products_of(shape, target, tile)),
+            partial(_spec, shape, contraction, tile),
+        )
+        for tile in tiles
+    ]
+
+
+def _spec(
+    shape: ConvolutionShape, contraction: Contraction, tile: RegisterTile | None
+) -> KernelSpec:
+    products = products_of(shape, contraction.target, tile)
     packed = sum(p.packed for p in products)
     copied = max((p.strip.elements for p in products), default=0)
-    return spec_of(contraction, shape, Plan(False, 0, packed, copied), WindowKernel)
+    return spec_of(contraction, shape, Plan(False, 0, packed, copied, tile=tile), WindowKernel)
 
 
 class WindowKernel(Construction):
@@ -150,7 +190,7 @@ class WindowKernel(Construction):
 
     def run(self) -> None:
         """Packs the filter, then works phase by phase."""
-        products = products_of(self.shape, self.target)
+        products = products_of(self.shape, self.target, self.plan.tile)
         for product in products:
             if not product.single:
                 self.k.nest([self.shape.groups], lambda g, p=product: self._pack_all(p, *g))
@@ -231,7 +271,9 @@ class WindowKernel(Construction):
             b = PackedColumns(self._scratch, start, product.length, pack)
             put = self._put(strip, image, row, k.imul(number, shape.width))
             sums = self._sums(strip)
-            multiply_panels(k, a, b, product.height, 0, strip.positions, product.panels, sums, put)
+            multiply_panels(
+                k, a, b, product.tile.rows, 0, strip.positions, product.panels, sums, put
+            )
 
         k.nest([shape.groups], group)
 
