@@ -1,7 +1,7 @@
 """Targets: one row of data each. What a pass or a kernel must know of the machine is here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -54,6 +54,8 @@ class Target:
     """Whether this process can run the code."""
     threads: int = 1
     """Threads that a step runs on."""
+    choices: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, hash=False)
+    """Label of a kernel -> the alternative that a measurement chose; see `niwaki.tuning`."""
 
     @property
     def has_flash(self) -> bool:
@@ -263,4 +265,4 @@ def portable_c(target: Target) -> Target:
     if target.vector_dots:
         return target
     registers = min(target.vector_registers, 16)
-    return replace(target, lanes=1, vector_registers=registers, threads=1)
+    return replace(target, lanes=1, vector_registers=registers, threads=1, choices={})

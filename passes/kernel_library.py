@@ -2,13 +2,16 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.ir import Block, Operation, SSAValue
 
 from niwaki.backends.kernels import movement
+from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.pointwise import Group
-from niwaki.backends.kernels.select import select
+from niwaki.backends.kernels.select import alternatives
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.threads.on_threads import on_threads
 from niwaki.backends.targets import Target
@@ -23,7 +26,21 @@ class Kernel:
     """Its main operation, as in "conv2d"."""
     spec: KernelSpec
     key: Hashable
-    """What it computes, at which layouts: with the target, this decides the function."""
+    """What it computes, at which layouts: with the target and the choice, the function."""
+    alternatives: tuple[Alternative, ...] = ()
+    """The ways to compute it, the model's choice first; none where there is no choice."""
+    choice: str = ""
+    """The alternative among them that `spec` is."""
+
+    @property
+    def identity(self) -> str:
+        """What the function follows from besides the target."""
+        return repr((self.key, self.choice))
+
+    @cached_property
+    def label(self) -> str:
+        """Under which its choice is kept."""
+        return _label(self.kind, self.key)
 
 
 class KernelLibrary:
@@ -39,9 +56,17 @@ class KernelLibrary:
         """The kernel of `op` (nn.fused or another operation of `nn`) at these layouts."""
         key = (tuple(operands), tuple(results), _structure(op))
         if key not in self._kernels:
-            spec = on_threads(select(op, operands, results, self.target), self.target)
-            self._kernels[key] = Kernel(kind_of(op), spec, key)
+            found = alternatives(op, operands, results, self.target)
+            chosen = self._choose(found, kind_of(op), key)
+            spec = on_threads(chosen.spec(), self.target)
+            self._kernels[key] = Kernel(kind_of(op), spec, key, tuple(found), chosen.name)
         return self._kernels[key]
+
+    def _choose(self, found: Sequence[Alternative], kind: str, key: Hashable) -> Alternative:
+        if len(found) == 1 or not self.target.choices:
+            return found[0]
+        name = self.target.choices.get(_label(kind, key))
+        return next((a for a in found if a.name == name), found[0])
 
     def copy(self, source: MemRefType, destination: MemRefType) -> Kernel:
         """The kernel that copies between two layouts of one shape."""
@@ -50,6 +75,11 @@ class KernelLibrary:
             spec = on_threads(movement.copy(source, destination, self.target), self.target)
             self._kernels[key] = Kernel("copy", spec, key)
         return self._kernels[key]
+
+
+def _label(kind: str, key: Hashable) -> str:
+    """The kind, and a hash of what is computed at which layouts."""
+    return f"{kind} {sha256(repr(key).encode()).hexdigest()[:24]}"
 
 
 def kind_of(op: Operation) -> str:

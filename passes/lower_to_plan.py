@@ -136,6 +136,10 @@ class ProgramPlan:
         """The kernels that the programs call, none of them built."""
         return self._kernels.lowered()
 
+    def choices(self) -> tuple[Kernel, ...]:
+        """The kernels that the programs call and that could be computed in several ways."""
+        return tuple(kernel for kernel in self._kernels.kernels() if len(kernel.alternatives) > 1)
+
     def emit(self) -> list[plan.ProgramOp]:
         """The programs, detached and verified."""
         programs: list[plan.ProgramOp] = []
@@ -220,10 +224,14 @@ class _Kernels:
             self._names[kernel] = f"{kernel.kind}_{number}"
         return self._names[kernel]
 
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All kernels that have a name."""
+        return tuple(self._names)
+
     def lowered(self) -> tuple[LoweredKernel, ...]:
         """All kernels that have a name."""
         return tuple(
-            LoweredKernel(name, repr(kernel.key), partial(kernel.spec.build, name))
+            LoweredKernel(name, kernel.identity, partial(kernel.spec.build, name))
             for kernel, name in self._names.items()
         )
 

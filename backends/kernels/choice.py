@@ -15,21 +15,22 @@ _MOST_POINTERS = 8
 """Rows of a tile that each need a register for their address."""
 _LATENCY = 4
 """Cycles until the result of a multiply-add can be used."""
+_FIRST_CACHE_BYTES = 32 << 10
 COPY_CYCLES = 2
 """To load and store a vector."""
+_FAR_CYCLES = 0.5
+"""More for a vector that is not in the smallest cache, where the next ones follow it."""
+SUM_CYCLES = 12
+"""To add a vector of a tile to sums that wait in scratch."""
+RUN_CYCLES = 3
+"""To begin a run of elements to copy."""
 _TRANSPOSE_CYCLES = 6
 """Of a vector, while it is packed."""
-_SUM_CYCLES = 8
+_ACROSS_CYCLES = 8
 """To add up the lanes of a vector."""
-_LEAST_ROWS_TO_PACK = 12
-"""Rows of A for which rewriting B pays."""
 
 _STRIP_POSITIONS = 192
 """Of a strip of a convolution: they share one pass over its packed filter."""
-_LEAST_POSITIONS_FOR_STRIPS = 64
-"""Fewer would not outweigh loading and storing the sums."""
-_CACHES_FOR_STRIPS = 6
-"""Below, the next larger cache keeps up."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +44,9 @@ class RegisterTile:
         return f"{self.rows}x{self.blocks}"
 
 
-def packs_columns(rows: int, target: Target) -> bool:
-    """Whether B is packed in panels: for vectors only, and enough rows to share the work."""
-    return target.lanes > 1 and rows >= _LEAST_ROWS_TO_PACK
-
-
-def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
-    """Whether a filter's cotangent is summed up strip by strip of positions.
-
-    For vectors only, and if tiles would read much more than stays in cache, one after another.
-    """
-    return (
-        target.lanes > 1
-        and positions >= _LEAST_POSITIONS_FOR_STRIPS
-        and read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
-    )
-
-
-def register_tile(
-    rows: int, columns: int, target: Target, regular: Callable[[int], bool]
-) -> RegisterTile:
-    """The tile that takes the fewest cycles for `rows` x `columns`."""
-    return register_tiles(rows, columns, target, regular)[0]
+def spends_scratch(target: Target) -> bool:
+    """Whether scratch may buy time: scalar machines gain nothing, boards have none to spare."""
+    return target.lanes > 1 and not target.has_flash
 
 
 def register_tiles(
@@ -116,12 +98,29 @@ def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
     return (count - 1) * strip(-(-vectors // count)) + strip(max(wide, 1))
 
 
+def unpacked_cycles(
+    rows: int, columns: int, length: int, tile: RegisterTile, target: Target
+) -> float:
+    """Of a product that reads B where it is: all of it for every row of tiles.
+
+    That takes longer if B does not stay in the smallest cache.
+    """
+    far = _FAR_CYCLES if 4 * length * columns > _FIRST_CACHE_BYTES else 0
+    vectors = -(-rows // tile.rows) * length * -(-columns // target.lanes)
+    return product_cycles(rows, columns, length, tile, target) + far * vectors
+
+
 def dots_cycles(rows: int, columns: int, length: int, target: Target) -> float:
-    """Of a product by dot products, in tiles of 4 x 4."""
+    """Of a product by dot products, in tiles of 4 x 4.
+
+    All of B is read for every row of tiles.
+    """
     tiles = -(-rows // 4) * -(-columns // 4)
     height, width = min(rows, 4), min(columns, 4)
     step = max(height * width, height + width, _LATENCY) + 1
-    return tiles * (-(-length // target.lanes) * step + height * width * _SUM_CYCLES)
+    if 4 * length * columns > _FIRST_CACHE_BYTES:
+        step += 2 * _FAR_CYCLES * width
+    return tiles * (-(-length // target.lanes) * step + height * width * _ACROSS_CYCLES)
 
 
 def pack_cycles(elements: int, transposed: bool, target: Target) -> float:

@@ -23,7 +23,8 @@ from niwaki.backends.kernels.choice import (
     COPY_CYCLES,
     RegisterTile,
     dots_cycles,
-    product_cycles,
+    spends_scratch,
+    unpacked_cycles,
 )
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.integer import (
@@ -130,7 +131,7 @@ def _select_packed(anchor: Operation | None, contraction: Contraction) -> Kernel
 def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> list[Alternative]:
     shape = filter_gradient.shape_of_filter_gradient(anchor)
     found = filter_gradient.alternatives(shape, contraction)
-    if contraction.target.lanes > 1:
+    if spends_scratch(contraction.target):
         found += gradient_strips.alternatives(shape, contraction)
     return found
 
@@ -174,14 +175,14 @@ def _matmul_alternatives(sizes: _Sizes, contraction: Contraction) -> Iterator[Al
 
     if sizes.transpose_b and not sizes.transpose_a:
         yield offer("dot-products", dots_cycles(rows, columns, length, target), "dots")
-        if target.lanes == 1:
+        if not spends_scratch(target):
             return
     blocks = max(len(p.blocks) for p in panels(columns, target))
     tile = RegisterTile(tile_rows(rows, blocks, target), blocks)
-    cycles = product_cycles(rows, columns, length, tile, target)
+    cycles = unpacked_cycles(rows, columns, length, tile, target)
     transposed = COPY_CYCLES * length * columns if sizes.transpose_b else 0
     yield offer("outer-products", cycles + transposed, "outer")
-    if target.lanes == 1:
+    if not spends_scratch(target):
         return
     packed = PackedProduct(rows, columns, length, sizes.transpose_a, sizes.transpose_b, target)
     yield offer("packed-product", packed.cycles, packed)

@@ -19,9 +19,10 @@ from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.choice import (
     COPY_CYCLES,
+    RUN_CYCLES,
     RegisterTile,
     dots_cycles,
-    product_cycles,
+    unpacked_cycles,
 )
 from niwaki.backends.kernels.gather import (
     FORWARD,
@@ -166,11 +167,12 @@ def _cycles(shape: ConvolutionShape, plan: Plan, target: Target) -> float:
     else:
         blocks = max(len(p.blocks) for p in panels(shape.width, target))
         tile = RegisterTile(plan.height, blocks)
-        # With rows of the filter far apart, each of its vectors comes from a line of its own.
-        far = 1 if shape.forward else 2
-        product = far * product_cycles(shape.positions, shape.width, shape.length, tile, target)
-    gathered = 0 if shape.in_place else shape.positions * shape.length / target.lanes
-    return shape.groups * (product + COPY_CYCLES * gathered) + COPY_CYCLES * plan.transposed
+        product = unpacked_cycles(shape.positions, shape.width, shape.length, tile, target)
+        # Rows of the filter that are no whole lines: their vectors lie across two.
+        product *= 1 if shape.width % target.lanes == 0 else 1.25
+    taps = 0 if shape.in_place else shape.positions * prod(shape.kernel)
+    gathered = taps * (COPY_CYCLES * -(-shape.depth // target.lanes) + RUN_CYCLES)
+    return shape.groups * (product + gathered) + COPY_CYCLES * plan.transposed
 
 
 def spec_of(

@@ -10,7 +10,7 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.choice import RegisterTile, product_cycles
+from niwaki.backends.kernels.choice import RegisterTile, unpacked_cycles
 from niwaki.backends.kernels.gather import (
     FilterCotangent,
     Gather,
@@ -99,7 +99,7 @@ def _cycles(shape: FilterGradientShape, target: Target) -> float:
     blocks = max(len(p.blocks) for p in panels(columns, target))
     tile = RegisterTile(tile_rows(rows, blocks, target), blocks)
     taps = shape.rows.count * shape.columns.count
-    return shape.groups * taps * product_cycles(rows, columns, shape.positions, tile, target)
+    return shape.groups * taps * unpacked_cycles(rows, columns, shape.positions, tile, target)
 
 
 def _spec(shape: FilterGradientShape, contraction: Contraction) -> KernelSpec:

@@ -16,6 +16,7 @@ from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder
 from niwaki.backends.kernels.choice import (
     COPY_CYCLES,
+    SUM_CYCLES,
     RegisterTile,
     divisor,
     product_cycles,
@@ -139,8 +140,10 @@ class Plan:
         product = len(self.runs) * product_cycles(
             *self._sides(self.outputs), strip.positions, tile, target
         )
-        moved = COPY_CYCLES * (self.sums + strip.elements) / target.lanes
-        return strips * blocks * (product + moved)
+        sums = SUM_CYCLES * self.sums / target.lanes
+        copied = COPY_CYCLES * strip.elements / target.lanes
+        # Once more for the finished sums.
+        return blocks * (strips * (product + sums + copied) + sums)
 
 
 def _flattened(shape: FilterGradientShape) -> FilterGradientShape:

@@ -5,17 +5,12 @@ from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import (
-    DenseArrayBase,
-    IntegerAttr,
     MemRefType,
     ModuleOp,
-    StringAttr,
-    SymbolRefAttr,
     i8,
-    i64,
 )
 from xdsl.interpreter import Interpreter
-from xdsl.ir import Block, Operation, Region
+from xdsl.ir import Operation
 
 from niwaki.backends.kernels.select import select
 from niwaki.backends.kernels.spec import (
@@ -27,8 +22,8 @@ from niwaki.backends.kernels.spec import (
 )
 from niwaki.backends.llvm.compile import LoadedObject, compile_object, pointer_block
 from niwaki.backends.llvm.emit import emit_module
+from niwaki.backends.llvm.one_call import one_call
 from niwaki.backends.targets import Target
-from niwaki.ir.dialects import plan
 from niwaki.ir.dialects.tensor_op import Tensor, i1, type_of
 from niwaki.ir.dtypes import dtype_of
 from niwaki.ir.interpreter import STATELESS
@@ -144,7 +139,7 @@ def run_spec(
     """Runs the kernel once on the buffers."""
     kernel = spec.build("kernel")
     kernel.verify()
-    program = one_call(spec)
+    program = one_call(spec, "kernel", "program")
     program.verify()
     if emitter != "jit":
         raise NotImplementedError(emitter)
@@ -154,44 +149,3 @@ def run_spec(
     block = [workspace.data, empty, empty, *(b.data for b in (*inputs, *outputs))]
     pointers = pointer_block(block)
     loaded.functions["program"](pointers.ctypes.data)
-
-
-def one_call(spec: KernelSpec) -> plan.ProgramOp:
-    """@program: one call of @kernel on the caller's arrays, workspace in the arena."""
-    block = Block()
-    views = [
-        *(_view("input", kind, i) for i, kind in enumerate(spec.operands)),
-        *(_view("output", kind, i) for i, kind in enumerate(spec.results)),
-    ]
-    if spec.workspace:
-        views.append(_view("arena", MemRefType(i8, [spec.workspace]), None))
-    block.add_ops(views)
-    call = plan.CallOp.create(
-        operands=[v.view for v in views],
-        properties={
-            "kernel": SymbolRefAttr("kernel"),
-            "reads": IntegerAttr(len(spec.operands), i64),
-            "writes": IntegerAttr(len(spec.results), i64),
-            "in_place": DenseArrayBase.from_list(i64, [n for j in _pairs(spec) for n in j]),
-        },
-    )
-    block.add_op(call)
-    return plan.ProgramOp.create(
-        properties={
-            "sym_name": StringAttr("program"),
-            "arena": IntegerAttr(spec.workspace, i64),
-            "bound": IntegerAttr(spec.workspace, i64),
-        },
-        regions=[Region(block)],
-    )
-
-
-def _pairs(spec: KernelSpec) -> list[tuple[int, int]]:
-    return [(i, j + len(spec.operands)) for i, j in spec.in_place]
-
-
-def _view(space: str, kind: MemRefType, index: int | None) -> plan.ViewOp:
-    properties = {"space": StringAttr(space), "offset": IntegerAttr(0, i64)}
-    if index is not None:
-        properties["index"] = IntegerAttr(index, i64)
-    return plan.ViewOp.create(properties=properties, result_types=[kind])
