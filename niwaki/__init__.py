@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from niwaki.ir.training import Scheme as Scheme
     from niwaki.quantization import quantize as quantize
     from niwaki.step import TrainingStep as TrainingStep
+    from niwaki.tuning import Tuning as Tuning
 
 # Loaded when first asked for: importing niwaki costs neither xDSL nor LLVM.
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "niwaki.ir.training": ("SGD", "Adam", "AdamW", "Scheme"),
     "niwaki.quantization": ("quantize",),
     "niwaki.step": ("TrainingStep",),
+    "niwaki.tuning": ("Tuning",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,7 +1,9 @@
 """From a program to a training step."""
 
 import time
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from niwaki.backends.llvm.host_code import host_code
 from niwaki.backends.llvm.session import Session
@@ -12,6 +14,7 @@ from niwaki.fitting import fit
 from niwaki.frontends.load import load
 from niwaki.ir.dialects import train
 from niwaki.ir.dialects.tensor_op import get_ints
+from niwaki.ir.errors import UsageError
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Optimizer, Scheme, TrainingOptions
@@ -22,6 +25,7 @@ from niwaki.passes.instrument import PassRunner, Timing
 from niwaki.passes.pipelines import Techniques, compile_program
 from niwaki.passes.planner import Planner, StepPlan
 from niwaki.step import TrainingStep
+from niwaki.tuning import Tuning
 
 
 @rare_collections()
@@ -41,6 +45,7 @@ def compile(
     seed: int = 0,
     backward: str = "integer",
     threads: int = 1,
+    tuning: Tuning | str | Path | None = None,
 ) -> TrainingStep:
     """Compiles forward, loss, backward and update of a program into one training step.
 
@@ -65,6 +70,8 @@ def compile(
     `threads`: how many a step runs on, on Linux; results are the same bits for every number. They
     start with the first step, sleep between steps, and end with `TrainingStep.close` or with it.
     C packages run on one thread.
+    `tuning`: what `TrainingStep.tune` measured, or a file of it, which `niwaki compile --tune`
+    writes: which kernels run on this machine. What other machines or versions measured is not used.
 
     Raises UsageError if an argument does not fit, DoesNotFitError if the memory limit is
     exceeded, UnsupportedOpsError if an operation has no kernel, and what `niwaki.load` raises.
@@ -81,7 +88,7 @@ def compile(
         seed,
         backward,
     )
-    machine = with_threads(get_target(target), threads)
+    machine = _tuned(with_threads(get_target(target), threads), tuning)
     timing = Timing()
     watched = PassRunner() if instrument is None else instrument
     runner = PassRunner([*watched.observers, timing], watched.reproducer)
@@ -115,6 +122,7 @@ def compile(
             "code": time.perf_counter() - planned,
         },
         savings=savings,
+        choices=plan.program.choices(),
     )
 
 
@@ -128,6 +136,16 @@ def fitting_plan(planner: Planner, limit: int | None) -> tuple[StepPlan, Savings
     if limit is None:
         return planner.plan(planner.techniques), None
     return fit(planner, limit)
+
+
+def _tuned(target: Target, tuning: Tuning | str | Path | None) -> Target:
+    """`target` with the choices that were measured for it."""
+    if tuning is None:
+        return target
+    if not target.jit:
+        raise UsageError(f"tuning is of this machine, and the target is {target.name}")
+    known = tuning if isinstance(tuning, Tuning) else Tuning.read(Path(tuning))
+    return replace(target, choices=known.of(target))
 
 
 def _session(lowered: Lowered, host: Target) -> Session:

@@ -23,7 +23,10 @@ from niwaki.ir.weights import Array
 from niwaki.memory import Memory, Savings
 from niwaki.object_cache import default_cache
 from niwaki.parameters import Layouts, Parameters
+from niwaki.passes.kernel_library import Kernel
 from niwaki.profiling import Profile, profile
+from niwaki.tuner import Report, fastest_choices, no_report
+from niwaki.tuning import Tuning
 
 
 class TrainingStep:
@@ -44,6 +47,7 @@ class TrainingStep:
         lower_portable: Callable[[], Lowered],
         compile_seconds: Mapping[str, float],
         savings: Savings | None = None,
+        choices: Sequence[Kernel] = (),
     ) -> None:
         self.lowered = lowered
         """The plan and the kernels."""
@@ -56,6 +60,7 @@ class TrainingStep:
         self._layouts = layouts
         self._runs_here = session
         self._lower_portable = lower_portable
+        self._choices = tuple(choices)
 
     @property
     def lr(self) -> float:
@@ -94,6 +99,23 @@ class TrainingStep:
             return profile(session, "train_step", inputs, limits, repetitions)
         finally:
             session.close()
+
+    @property
+    def tuned_kernels(self) -> int:
+        """Kernels of the program for which a measurement chose another one than the model."""
+        return sum(kernel.choice != kernel.alternatives[0].name for kernel in self._choices)
+
+    def tune(self, seconds: float = 60, report: Report = no_report) -> Tuning:
+        """Times the alternatives of every kernel of the program; the fastest ones are chosen.
+
+        `niwaki.compile` takes the result as `tuning`: the step itself stays as it is. `seconds`:
+        about how long to measure at most; `report` is told (kernels measured, kernels in all).
+        Raises UsageError if the code is for another machine.
+        """
+        lowered = self._session.lowered
+        held = lowered.arena_bytes + lowered.state_bytes + len(lowered.constants_image)
+        found = fastest_choices(self._choices, self.target, held, seconds, report)
+        return Tuning().updated(self.target, found)
 
     def _step_inputs(self, arrays: Sequence[object]) -> list[Array]:
         ports = self.lowered.entries["train_step"].inputs[:-1]

@@ -23,12 +23,14 @@ from niwaki.tools.model_flags import (
 )
 from niwaki.tools.pass_flags import add_pass_flags, pass_observers, print_timing, selected_passes
 from niwaki.tools.result import Result
+from niwaki.tools.tune_flags import add_tune_flags, check_tune_flags, tune
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the output and how to watch the passes."""
     add_model_flags(parser)
     add_threads_flag(parser)
+    add_tune_flags(parser)
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=Path, help="folder of the C package, or file"
     )
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> Result:
     """Writes the output whole or not at all; with --stop-after or --pass-limit, prints the IR."""
     if args.threads > 1 and args.emit == "c":
         raise UsageError("C packages run on one thread: leave --threads out, or --emit object")
+    check_tune_flags(args)
     options = options_of(args)
     passes = training_pipeline(
         options, get_target(args.target), args.batch, args.batch_norm, techniques_of(args)
@@ -60,17 +63,20 @@ def run(args: argparse.Namespace) -> Result:
             program = load_model(args).clone()
             runner.run(NiwakiContext(program.weights), program.module, selected)
             return Result(str(program.module), {"ir": str(program.module)})
-        if args.output is None:
+        if args.output is None and args.tune is None:
             raise UsageError("say where the result goes: -o OUT")
-        step = compile_model(args, runner)
+        tuning = None if args.tune is None else tune(args)
+        step = compile_model(args, runner, tuning)
     finally:
         if args.timing:
             print_timing(timing, sys.stderr)
-    _write(step, args)
+    if args.output is not None:
+        _write(step, args)
     memory = step.memory
     data = {
         "target": args.target,
-        "output": str(args.output),
+        "output": None if args.output is None else str(args.output),
+        "tuned_kernels": step.tuned_kernels,
         "arena_bytes": memory.arena_bytes,
         "lower_bound_bytes": memory.lower_bound_bytes,
         "state_bytes": memory.state_bytes,
@@ -78,7 +84,12 @@ def run(args: argparse.Namespace) -> Result:
         "regions": [asdict(region) for region in memory.regions],
         "compile_seconds": dict(step.compile_seconds),
     }
-    return Result(f"{memory.table()}\nwritten: {args.output}", data)
+    lines = [memory.table()]
+    if args.tune is not None or args.tuning is not None:
+        lines.append(f"kernels by measurement: {step.tuned_kernels}")
+    if args.output is not None:
+        lines.append(f"written: {args.output}")
+    return Result("\n".join(lines), data)
 
 
 def _write(step: TrainingStep, args: argparse.Namespace) -> None:

@@ -110,10 +110,24 @@ def add_threads_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None) -> TrainingStep:
+def add_tuning_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that `compile_model` reads besides."""
+    parser.add_argument(
+        "--tuning",
+        metavar="FILE",
+        type=Path,
+        help="kernels that 'niwaki compile --tune' chose on this machine (default: by a model)",
+    )
+
+
+def compile_model(
+    args: argparse.Namespace,
+    instrument: PassRunner | None = None,
+    tuning: niwaki.Tuning | None = None,
+) -> TrainingStep:
     """The step that the flags ask for; the importer's notes go to stderr.
 
-    Raises what `niwaki.load` and `niwaki.compile` raise.
+    `tuning`: instead of the flag's. Raises what `niwaki.load` and `niwaki.compile` raise.
     """
     return niwaki.compile(
         load_model(args),
@@ -123,6 +137,7 @@ def compile_model(args: argparse.Namespace, instrument: PassRunner | None = None
         instrument=instrument,
         seed=args.seed,
         threads=args.threads,
+        tuning=args.tuning if tuning is None else tuning,
         **training_arguments(args),
     )
 

@@ -14,7 +14,12 @@ from niwaki.backends.targets import get_target
 from niwaki.files import write_atomically
 from niwaki.ir.errors import UsageError
 from niwaki.profiling import CallProfile, Profile
-from niwaki.tools.model_flags import add_model_flags, add_threads_flag, compile_model
+from niwaki.tools.model_flags import (
+    add_model_flags,
+    add_threads_flag,
+    add_tuning_flag,
+    compile_model,
+)
 from niwaki.tools.output_files import check_suffix
 from niwaki.tools.profile_trace import trace_json
 from niwaki.tools.random_batch import random_batch
@@ -27,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, how long to measure, and the files to write."""
     add_model_flags(parser)
     add_threads_flag(parser)
+    add_tuning_flag(parser)
     parser.add_argument(
         "--repetitions",
         metavar="N",

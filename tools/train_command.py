@@ -12,7 +12,12 @@ from niwaki.ir.errors import UsageError
 from niwaki.ir.weights import Array
 from niwaki.step import TrainingStep
 from niwaki.tools.datasets import load_dataset
-from niwaki.tools.model_flags import add_model_flags, add_threads_flag, compile_model
+from niwaki.tools.model_flags import (
+    add_model_flags,
+    add_threads_flag,
+    add_tuning_flag,
+    compile_model,
+)
 from niwaki.tools.progress import Progress
 from niwaki.tools.result import Result
 
@@ -21,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the data, how long, and where the result goes."""
     add_model_flags(parser, target=False)
     add_threads_flag(parser)
+    add_tuning_flag(parser)
     parser.add_argument(
         "--data", metavar="FILE", type=Path, required=True, help=".npz with the arrays x and y"
     )
