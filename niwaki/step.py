@@ -60,7 +60,8 @@ class TrainingStep:
         self._layouts = layouts
         self._runs_here = session
         self._lower_portable = lower_portable
-        self._choices = tuple(choices)
+        self.choices = tuple(choices)
+        """The kernels of the program that could be computed in several ways."""
 
     @property
     def lr(self) -> float:
@@ -103,7 +104,7 @@ class TrainingStep:
     @property
     def tuned_kernels(self) -> int:
         """Kernels of the program for which a measurement chose another one than the model."""
-        return sum(kernel.choice != kernel.alternatives[0].name for kernel in self._choices)
+        return sum(kernel.choice != kernel.alternatives[0].name for kernel in self.choices)
 
     def tune(self, seconds: float = 60, report: Report = no_report) -> Tuning:
         """Times the alternatives of every kernel of the program; the fastest ones are chosen.
@@ -114,7 +115,7 @@ class TrainingStep:
         """
         lowered = self._session.lowered
         held = lowered.arena_bytes + lowered.state_bytes + len(lowered.constants_image)
-        found = fastest_choices(self._choices, self.target, held, seconds, report)
+        found = fastest_choices(self.choices, self.target, held, seconds, report)
         return Tuning().updated(self.target, found)
 
     def _step_inputs(self, arrays: Sequence[object]) -> list[Array]:

@@ -18,8 +18,8 @@ _LATENCY = 4
 _FIRST_CACHE_BYTES = 32 << 10
 COPY_CYCLES = 2
 """To load and store a vector."""
-_FAR_CYCLES = 0.5
-"""More for a vector that is not in the smallest cache, where the next ones follow it."""
+_FAR_CYCLES = (0.5, 1.5)
+"""More for a vector that comes from the largest cache of a core, or from behind it, in order."""
 SUM_CYCLES = 12
 """To add a vector of a tile to sums that wait in scratch."""
 RUN_CYCLES = 3
@@ -105,7 +105,7 @@ def unpacked_cycles(
 
     That takes longer if B does not stay in the smallest cache.
     """
-    far = _FAR_CYCLES if 4 * length * columns > _FIRST_CACHE_BYTES else 0
+    far = _far_cycles(4 * length * columns, target)
     vectors = -(-rows // tile.rows) * length * -(-columns // target.lanes)
     return product_cycles(rows, columns, length, tile, target) + far * vectors
 
@@ -118,9 +118,15 @@ def dots_cycles(rows: int, columns: int, length: int, target: Target) -> float:
     tiles = -(-rows // 4) * -(-columns // 4)
     height, width = min(rows, 4), min(columns, 4)
     step = max(height * width, height + width, _LATENCY) + 1
-    if 4 * length * columns > _FIRST_CACHE_BYTES:
-        step += 2 * _FAR_CYCLES * width
+    step += 2 * width * _far_cycles(4 * length * columns, target)
     return tiles * (-(-length // target.lanes) * step + height * width * _ACROSS_CYCLES)
+
+
+def _far_cycles(size: int, target: Target) -> float:
+    """More for each vector of `size` bytes that are read again and again."""
+    if size <= _FIRST_CACHE_BYTES:
+        return 0
+    return _FAR_CYCLES[size > target.cache_bytes]
 
 
 def pack_cycles(elements: int, transposed: bool, target: Target) -> float:

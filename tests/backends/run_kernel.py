@@ -12,7 +12,7 @@ from xdsl.dialects.builtin import (
 from xdsl.interpreter import Interpreter
 from xdsl.ir import Operation
 
-from niwaki.backends.kernels.select import select
+from niwaki.backends.kernels.select import alternatives
 from niwaki.backends.kernels.spec import (
     KernelSpec,
     buffer_bytes,
@@ -87,16 +87,18 @@ def run_op(
     operands: Sequence[MemRefType] | None = None,
     results: Sequence[MemRefType] | None = None,
     in_place: bool = False,
+    alternative: str | None = None,
 ) -> list[Array]:
     """The results of `op` on `arrays`, computed by its kernel.
 
     `operands` and `results` are other memory layouts than the contiguous ones; `in_place` makes
-    the arguments share memory that may. Results and workspace are poisoned before. Asserts that
+    the arguments share memory that may. `alternative`: instead of the model's choice. Results and workspace are poisoned before. Asserts that
     the kernel writes its results and workspace only.
     """
     reads = [memref_of(type_of(o)) for o in op.operands] if operands is None else operands
     writes = [memref_of(type_of(r)) for r in op.results] if results is None else results
-    spec = select(op, reads, writes, target)
+    found = alternatives(op, reads, writes, target)
+    spec = next(a for a in found if alternative in (None, a.name)).spec()
     inputs = [Buffer(kind) for kind in spec.operands]
     for buffer, array, operand in zip(inputs, arrays, op.operands, strict=True):
         buffer.write(array, type_of(operand))
