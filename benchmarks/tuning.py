@@ -57,7 +57,7 @@ class Ranking:
             np.argsort(np.argsort([values[name] for name in names]))
             for values in (self.seconds, self.cycles)
         ]
-        return float(np.corrcoef(*ranks)[0, 1])
+        return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
 def rankings(step: niwaki.TrainingStep, seconds: float) -> list[Ranking]:

@@ -20,10 +20,8 @@ BATCH = 8
 TOLERANCE = 1e-4
 
 
-def compiled(
-    tuning: niwaki.Tuning | str | Path | None = None, **options: int
-) -> niwaki.TrainingStep:
-    return niwaki.compile(niwaki.load(MODEL), batch=BATCH, tuning=tuning, **options)
+def compiled(tuning: niwaki.Tuning | str | Path | None = None) -> niwaki.TrainingStep:
+    return niwaki.compile(niwaki.load(MODEL), batch=BATCH, tuning=tuning)
 
 
 def kernels(step: niwaki.TrainingStep) -> dict[str, Kernel]:

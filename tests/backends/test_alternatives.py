@@ -40,10 +40,13 @@ def check(op: Operation, shapes: Sequence[tuple[int, ...]], target: Target) -> N
         np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * scale, err_msg=name)
 
 
+def _target(lanes: int, registers: int, cache: int) -> Target:
+    host = get_target("host")
+    return replace(host, lanes=lanes, vector_registers=registers, cache_bytes=cache)
+
+
 targets = st.builds(
-    lambda lanes, registers, cache: replace(
-        get_target("host"), lanes=lanes, vector_registers=registers, cache_bytes=cache
-    ),
+    _target,
     st.sampled_from([16, 8, 4, 1]),
     st.sampled_from([16, 32]),
     st.sampled_from([1 << 12, 1 << 20]),
@@ -92,7 +95,7 @@ def test_convolutions(
 ) -> None:
     inputs, outputs = (n * groups for n in channels)
     x, w = (2, *size, inputs), (outputs, kernel, kernel, inputs // groups)
-    window = nn.Window((stride, stride), (padding,) * 4, (1, 1), groups)
+    window = nn.Window((stride, stride), (padding, padding, padding, padding), (1, 1), groups)
     b = ProgramBuilder()
     y = b.conv2d(b.input(x), b.input(w), stride, padding, 1, groups)
     dy = shape_of(y)
