@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 import niwaki
 from benchmarks.common import Row, interleaved, main
 from benchmarks.peers.frameworks.niwaki_step import LAYOUT, program
@@ -53,11 +51,12 @@ class Ranking:
     def correlation(self) -> float:
         """Of the ranks by time and by cycles."""
         names = list(self.seconds)
-        ranks = [
-            np.argsort(np.argsort([values[name] for name in names]))
-            for values in (self.seconds, self.cycles)
-        ]
-        return float(np.corrcoef(np.stack(ranks))[0, 1])
+
+        def places(values: Mapping[str, float]) -> list[int]:
+            ordered = sorted(names, key=lambda name: values[name])
+            return [ordered.index(name) for name in names]
+
+        return statistics.correlation(places(self.seconds), places(self.cycles))
 
 
 def rankings(step: niwaki.TrainingStep, seconds: float) -> list[Ranking]:
