@@ -70,6 +70,17 @@ def test_stores_that_overlap(step: int, divisible: bool) -> None:
     assert bool(_sections(_divided(emit, (SIZE,)))) == divisible
 
 
+@pytest.mark.parametrize(("step", "divisible"), [(16, True), (8, True), (12, False)])
+def test_stores_at_quotients(step: int, divisible: bool) -> None:
+    """As the masks of vectors are: eight bits to a byte, two iterations in one if `step` is 12."""
+
+    def emit(k: KernelBuilder) -> None:
+        zero = k.constant(0.0)
+        k.each(0, SIZE * step // 16, step, lambda i: k.store(zero, k.args[0], [k.idiv(i, 8)]))
+
+    assert bool(_sections(_divided(emit, (SIZE,)))) == divisible
+
+
 def test_running_sum_in_the_result() -> None:
     def emit(k: KernelBuilder) -> None:
         def body(i: Value) -> None:

@@ -129,14 +129,14 @@ class Independence:
     def _divided(self, loop: scf.ForOp, starts: Sequence[tuple[Linear, int]]) -> Range | None:
         """The bytes of all iterations of `loop`, if each one's lie behind those before."""
         variable = self._forms.variable(loop)
-        step = self._forms.of(loop.step).constant
+        growth = self._forms.growth(loop)
         factors = {start.factor(variable) for start, _ in starts}
         (factor, *others) = factors
         if others or factor <= 0:
             return None
         own = Linear(0, ((variable, factor),))
         low, high = self._hull([(start.plus(own, -1), size) for start, size in starts])
-        if high - low >= factor * step:
+        if high - low >= factor * growth:
             return None
         first, last = self._forms.range(own)
         return low + first, high + last
