@@ -172,6 +172,26 @@ def test_scratch_that_outlives_an_iteration() -> None:
     assert not whole_rows
 
 
+def test_scratch_of_a_short_loop_is_for_the_sections_behind_it() -> None:
+    """Rows through scratch of their own, two elements to other scratch, those to the result."""
+
+    def emit(k: KernelBuilder) -> None:
+        _through_scratch(k, first=True)
+
+        def into(i: Value) -> None:
+            k.store(k.load(k.args[0], [i]), k.args[2], [k.iadd(i, 8)])
+
+        k.each(0, 2, 1, into)
+
+        def out(i: Value) -> None:
+            value = k.load(k.args[2], [k.iadd(k.imod(i, 2), 8)])
+            k.store(value, k.args[1], [k.iadd(i, SIZE)])
+
+        k.each(0, SIZE, 1, out)
+
+    assert len(_sections(_divided(emit, (SIZE, 2 * SIZE, SCRATCH), True))) == 2
+
+
 def test_a_section_waits_for_what_it_reads() -> None:
     """Everything to scratch, then in reverse order to the result: two sections."""
 

@@ -156,6 +156,9 @@ class Independence:
             own = [a for a in found if _meet(self.bytes_of(a), whole)]
             if own and not self._stores_first(piece, own):
                 return None
+            # What one part alone keeps is often for sections that follow.
+            if piece.loop is None and len(pieces) > 1 and any(a.stores for a in own):
+                return None
             ops.update(a.op for a in own)
         if not all(op.operands[int(_stores(op))] is self._memory.scratch for op in ops):
             return None
