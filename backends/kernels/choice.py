@@ -25,6 +25,10 @@ _LEAST_POSITIONS_FOR_STRIPS = 64
 _CACHES_FOR_STRIPS = 6
 """Below, the next larger cache keeps up."""
 
+_BANDS = 8
+_LEAST_OF_BAND = 128
+"""Terms of each sum."""
+
 
 @dataclass(frozen=True)
 class RegisterTile:
@@ -49,6 +53,16 @@ def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
         and positions >= _LEAST_POSITIONS_FOR_STRIPS
         and read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
     )
+
+
+def band_count(terms: int, sums: int, target: Target) -> int:
+    """In how many bands `sums` sums of so many terms are kept apart until all are added up.
+
+    Threads can share the bands. There are as many for one thread, so that results are the same.
+    """
+    fit = 4 * sums * _BANDS <= target.cache_bytes // 4
+    shared = target.lanes > 1 and not target.has_flash and terms >= _BANDS * _LEAST_OF_BAND
+    return _BANDS if shared and fit else 1
 
 
 def register_tile(
