@@ -1,11 +1,11 @@
 """Weights in the panels that products read: packed by a kernel, or once at compile time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.lib.stride_tricks import as_strided
 
 from niwaki.backends.kernels.builder import Index, KernelBuilder
 from niwaki.backends.kernels.operands import Operand
@@ -46,24 +46,26 @@ class WeightPanels:
             return pack_rows(k, weight, start, self.rows, scratch)
         return pack_transposed(k, weight, start, self.column_step, self.length, scratch)
 
-    def places(self) -> NDArray[np.int64]:
-        """Of each packed element, its place in the weight; -1: padding."""
-        rows = np.zeros(1, np.int64)
-        for loop in self.rows:
-            rows = np.add.outer(rows, loop.step * np.arange(loop.count)).ravel()
-        found: list[NDArray[np.int64]] = []
+    @property
+    def taken(self) -> int:
+        """Elements of the weight that are packed: all but padding."""
+        return self.groups * sum(p.columns * p.repeat for p in self.panels) * self.length
+
+    def pairs(self, plain: Array, packed: Array) -> Iterator[tuple[Array, Array]]:
+        """The same elements in both layouts, panel by panel: views of flat arrays."""
+        counts = tuple(row.count for row in self.rows)
+        size = plain.itemsize
+        strides = (*(row.step * size for row in self.rows), self.column_step * size)
+        end = 0
         for group in range(self.groups):
-            start = self.first + group * self.group_step
+            first = self.first + group * self.group_step
             for panel in self.panels:
                 for number in range(panel.repeat):
-                    columns = np.arange(panel.width)
-                    places = start + self.column_step * (
-                        panel.start + number * panel.width + columns
-                    )
-                    block = np.add.outer(rows, places)
-                    block[:, panel.columns :] = -1
-                    found.append(block.ravel())
-        return np.concatenate(found)
+                    start = first + self.column_step * (panel.start + number * panel.width)
+                    source = as_strided(plain[start:], (*counts, panel.columns), strides)
+                    goal = packed[end : end + panel.width * self.length]
+                    yield source, goal.reshape(*counts, panel.width)[..., : panel.columns]
+                    end += panel.width * self.length
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,25 @@ class PackedWeight:
 
     @property
     def complete(self) -> bool:
-        """Whether every element of the weight is in a panel."""
-        places = self._places
-        return np.unique(places[places >= 0]).size == prod(self.shape)
+        """Whether every element of the weight is in a panel; none is in two."""
+        return sum(panels.taken for panels in self.products) == prod(self.shape)
 
     def packed(self, array: Array) -> Array:
         """The panels of a weight, zeros where they are padded."""
-        places = self._places
-        return np.where(places < 0, array.dtype.type(0), array.ravel()[places])
+        stored = np.zeros(self.elements, array.dtype)
+        for plain, packed in self._pairs(np.ascontiguousarray(array).reshape(-1), stored):
+            packed[...] = plain
+        return stored
 
     def plain(self, stored: Array) -> Array:
         """The weight whose panels `stored` are."""
-        places = self._places
         array = np.empty(prod(self.shape), stored.dtype)
-        array[places[places >= 0]] = stored[places >= 0]
+        for plain, packed in self._pairs(array, stored):
+            plain[...] = packed
         return array.reshape(self.shape)
 
-    @cached_property
-    def _places(self) -> NDArray[np.int64]:
-        return np.concatenate([panels.places() for panels in self.products])
+    def _pairs(self, plain: Array, stored: Array) -> Iterator[tuple[Array, Array]]:
+        end = 0
+        for panels in self.products:
+            yield from panels.pairs(plain, stored[end : end + panels.elements])
+            end += panels.elements
