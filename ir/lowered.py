@@ -10,6 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
 from niwaki.ir.dialects.plan import ProgramOp, RegionRange
+from niwaki.ir.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class StorageEntry:
     kind: Literal["parameter", "optimizer", "counter", "constant"]
     part: "Part | None" = None
     """Of a parameter that is stored in parts."""
+    packing: Packing | None = None
+    """How the tensor lies in the stored elements; None: as it is."""
 
 
 @dataclass(frozen=True)

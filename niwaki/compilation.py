@@ -1,6 +1,7 @@
 """From a program to a training step."""
 
 import time
+from dataclasses import replace
 from functools import partial
 
 from niwaki.backends.llvm.host_code import host_code
@@ -97,7 +98,7 @@ def compile(
         target=machine,
         lr=options.optimizer.lr,
         description=_describe(options),
-        layouts=_layouts(program, plan.program.program),
+        layouts=_layouts(program, plan.program.program, lowered),
         session=session,
         lower_portable=partial(
             compile_program,
@@ -135,7 +136,7 @@ def _session(lowered: Lowered, host: Target) -> Session:
     return Session(lowered, code.program, code.kernels, host.threads)
 
 
-def _layouts(program: Program, planned: Program) -> Layouts:
+def _layouts(program: Program, planned: Program, lowered: Lowered) -> Layouts:
     """Of the parameters of `program`, as the plan stores them: passes may change their orders."""
     found = {
         op.key: _layout(op) for op in program.module.walk() if isinstance(op, train.ParameterOp)
@@ -143,6 +144,9 @@ def _layouts(program: Program, planned: Program) -> Layouts:
     for op in planned.module.walk():
         if isinstance(op, train.ParameterOp) and op.key in found:
             found[op.key] = _layout(op)
+    for entry in lowered.constants:
+        if entry.packing is not None and entry.name in found:
+            found[entry.name] = replace(found[entry.name], packing=entry.packing)
     return found
 
 

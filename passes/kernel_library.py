@@ -43,6 +43,15 @@ class KernelLibrary:
             self._kernels[key] = Kernel(kind_of(op), spec, key)
         return self._kernels[key]
 
+    def prepacked(self, kernel: Kernel) -> Kernel:
+        """`kernel`, one that packs an operand, for an operand that comes packed."""
+        key = ("prepacked", kernel.key)
+        if key not in self._kernels:
+            assert kernel.spec.prepacked is not None
+            spec = on_threads(kernel.spec.prepacked.spec, self.target)
+            self._kernels[key] = Kernel(kernel.kind, spec, key)
+        return self._kernels[key]
+
     def copy(self, source: MemRefType, destination: MemRefType) -> Kernel:
         """The kernel that copies between two layouts of one shape."""
         key = (source, destination)

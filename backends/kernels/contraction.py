@@ -37,6 +37,7 @@ from niwaki.backends.kernels.product import (
     use_dots,
 )
 from niwaki.backends.kernels.spec import KernelSpec
+from niwaki.backends.kernels.weight_panels import PackedWeight
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
@@ -116,8 +117,11 @@ def _is_depthwise(anchor: Gathering) -> bool:
     return anchor.window.groups == w[0] and w[3] == 1
 
 
-def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
-    """One product after another, for each pair of matrices of the stacks."""
+def _matmul(anchor: nn.MatmulOp, contraction: Contraction, prepacked: bool = False) -> KernelSpec:
+    """One product after another, for each pair of matrices of the stacks.
+
+    `prepacked`: the only B comes in the panels that the kernel would pack it in.
+    """
     a_shape = shape_of(anchor.a)
     transpose_a = bool(anchor.transpose_a.value.data)
     transpose_b = bool(anchor.transpose_b.value.data)
@@ -128,7 +132,7 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
     packed = None
     cached = not transpose_b and 4 * length * columns <= target.cache_bytes
     if not by_dots and not cached and packs_columns(rows, target):
-        packed = PackedProduct(rows, columns, length, transpose_a, transpose_b, target)
+        packed = PackedProduct(rows, columns, length, transpose_a, transpose_b, target, prepacked)
     workspace = 4 * columns * length if transpose_b and not by_dots else 0
     if packed is not None:
         workspace = 4 * packed.scratch
@@ -150,7 +154,6 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
                 multiply_dots(k, target, a, b, rows, columns, length, put)
                 return
             if packed is not None:
-                assert refs.scratch is not None
                 packed.emit(k, a, b, refs.scratch, put)
                 return
             if transpose_b:
@@ -162,4 +165,10 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction) -> KernelSpec:
         k.nest(stack, product)
         return k.finish()
 
-    return contraction.spec(workspace, 2 * prod(shape_of(anchor.y)) * length, build)
+    spec = contraction.spec(workspace, 2 * prod(shape_of(anchor.y)) * length, build)
+    if packed is None or prepacked or stack:
+        return spec
+    packing = PackedWeight(shape_of(anchor.b), (packed.weight_panels,))
+    return contraction.with_prepacked(
+        spec, packing, lambda operands: _matmul(anchor, operands, prepacked=True)
+    )

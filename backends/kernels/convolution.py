@@ -119,6 +119,8 @@ class Plan:
     """Elements of one tile's gathered rows."""
     biased: bool = False
     """Whether sums start from the bias."""
+    prepacked: bool = False
+    """Whether the filter comes in panels."""
 
     @property
     def workspace(self) -> int:

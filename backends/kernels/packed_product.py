@@ -1,14 +1,16 @@
 """Matrix products of vector machines: B in panels, A in strips of rows that stay in cache."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.choice import RegisterTile, register_tile, tiled_rows
 from niwaki.backends.kernels.operands import Operand
-from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
+from niwaki.backends.kernels.panel_packing import RowLoop
 from niwaki.backends.kernels.product import Matrix, PackedColumns, Put, Sum, multiply_panels
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
+from niwaki.backends.kernels.weight_panels import WeightPanels
 from niwaki.backends.targets import Target
 
 _MOST_PACKED_BYTES = 8 << 20
@@ -29,6 +31,8 @@ class PackedProduct:
     transpose_b: bool
     """Whether B is stored as [column][i]."""
     target: Target
+    prepacked: bool = False
+    """Whether B comes in panels."""
 
     @property
     def tile(self) -> RegisterTile:
@@ -60,8 +64,10 @@ class PackedProduct:
 
     @property
     def packed(self) -> int:
-        """Elements of packed B: all of it, unless each panel is used only once."""
+        """Elements of B that are packed: all of it, unless each panel is used only once."""
         ranges = self.panels
+        if self.prepacked:
+            return 0
         if self.strip == self.rows:
             return max(p.width for p in ranges) * self.length
         return sum(p.width * p.repeat for p in ranges) * self.length
@@ -71,21 +77,24 @@ class PackedProduct:
         """Elements: packed B, then the copied strip."""
         return self.packed + self.copied
 
-    def emit(self, k: KernelBuilder, a: Matrix, b: Matrix, scratch: Operand, put: Put) -> None:
-        """One product of the matrices as they are stored."""
-        pack = self._pack(k, b, scratch)
-        once = self.strip == self.rows
-        if not once:
+    @cached_property
+    def weight_panels(self) -> WeightPanels:
+        """How packed B follows from B."""
+        panels = tuple(self.panels)
+        if self.transpose_b:
+            return WeightPanels((RowLoop(self.length, 1),), self.length, panels)
+        return WeightPanels((RowLoop(self.length, self.columns),), 1, panels)
 
-            def panel_of(column: Index, panel: Panel) -> None:
-                pack(column, panel, k.imul(column, self.length))
-
-            each_panel(k, self.panels, panel_of)
-        right = PackedColumns(scratch, 0, self.length, pack if once else None)
+    def emit(
+        self, k: KernelBuilder, a: Matrix, b: Matrix, scratch: Operand | None, put: Put
+    ) -> None:
+        """One product of the matrices as they are stored; there is scratch if any is needed."""
+        right = self._right(k, b, scratch)
 
         def strip(first: Index, count: int) -> None:
             left, step, origin = a, self.rows if self.transpose_a else 1, first
             if self.copied:
+                assert scratch is not None
                 self._copy(k, a, first, count, scratch)
                 left, step, origin = Matrix(scratch, self.packed, 1), count, 0
 
@@ -100,10 +109,20 @@ class PackedProduct:
 
         each_tile(k, self.rows, self.strip, strip)
 
-    def _pack(self, k: KernelBuilder, b: Matrix, scratch: Operand) -> Pack:
-        if self.transpose_b:
-            return pack_transposed(k, b.operand, b.start, b.stride, self.length, scratch)
-        return pack_rows(k, b.operand, b.start, [RowLoop(self.length, self.columns)], scratch)
+    def _right(self, k: KernelBuilder, b: Matrix, scratch: Operand | None) -> PackedColumns:
+        """B in panels, or what packs one at a time."""
+        if self.prepacked:
+            return PackedColumns(b.operand, b.start, self.length)
+        assert scratch is not None
+        pack = self.weight_panels.pack(k, b.operand, b.start, scratch)
+        once = self.strip == self.rows
+        if not once:
+
+            def panel_of(column: Index, panel: Panel) -> None:
+                pack(column, panel, k.imul(column, self.length))
+
+            each_panel(k, self.panels, panel_of)
+        return PackedColumns(scratch, 0, self.length, pack if once else None)
 
     def _copy(
         self, k: KernelBuilder, a: Matrix, first: Index, count: int, scratch: Operand

@@ -1,8 +1,8 @@
 """Convolution forward and the cotangent of its input on vector machines, without gathering.
 
-The filter is packed in panels once per call. Positions then read their taps in place, or, where
-taps leave the input, from a strip of its rows that is copied with zeros around it. A tap's
-channels, and with dense kernels those of a whole kernel row, are one contiguous run.
+The filter comes in panels, or is packed in them once per call. Positions then read their taps in
+place, or, where taps leave the input, from a strip of its rows that is copied with zeros around it.
+A tap's channels, and with dense kernels those of a whole kernel row, are one contiguous run.
 """
 
 from dataclasses import dataclass, replace
@@ -22,12 +22,14 @@ from niwaki.backends.kernels.convolution import (
 )
 from niwaki.backends.kernels.gather import Gathering
 from niwaki.backends.kernels.operands import Contraction, Operand
-from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
+from niwaki.backends.kernels.panel_packing import Pack, RowLoop
 from niwaki.backends.kernels.product import Origins, PackedColumns, Put, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.strips import Strip, copy_strip, reach
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
+from niwaki.backends.kernels.weight_panels import PackedWeight, WeightPanels
 from niwaki.backends.targets import Target
+from niwaki.ir.dialects.tensor_op import shape_of
 
 
 def strip_of(shape: ConvolutionShape, phase: Phase, target: Target) -> Strip:
@@ -93,7 +95,9 @@ class PhaseProduct:
     """Positions of a tile."""
     panels: tuple[Panel, ...]
     start: int
-    """Of the packed filter in scratch."""
+    """Of the packed filter in scratch, or where all filters come packed."""
+    prepacked: bool
+    """Whether they do."""
 
     @property
     def length(self) -> int:
@@ -111,7 +115,7 @@ class PhaseProduct:
         """Whether there is one strip: each panel is used once, and packed only then."""
         strip = self.strip
         whole = strip.images == strip.shape.batch and strip.rows == strip.phase.rows.positions
-        return whole and strip.shape.groups == 1
+        return whole and strip.shape.groups == 1 and not self.prepacked
 
     @property
     def packed(self) -> int:
@@ -120,8 +124,28 @@ class PhaseProduct:
             return max(p.width for p in self.panels) * self.length
         return self.strip.shape.groups * self.width * self.length
 
+    def weight_panels(self, shape: ConvolutionShape) -> WeightPanels:
+        """How the packed filter follows from the filter."""
+        rows, columns = self.strip.phase.rows, self.strip.phase.columns
+        if shape.forward:
+            loops = (RowLoop(self.length, 1),)
+            step = shape.width * self.length
+            return WeightPanels(loops, self.length, self.panels, 0, shape.groups, step)
+        # w[o, i, j, c] is read at (i, j, o) for a vector of c.
+        width, (height, line) = shape.width, (shape.kernel[0], shape.kernel[1] * shape.width)
+        loops = (
+            RowLoop(rows.count, rows.tap_step * line),
+            RowLoop(columns.count, columns.tap_step * width),
+            RowLoop(shape.depth, height * line),
+        )
+        first = rows.tap_start * line + columns.tap_start * width
+        step = shape.depth * height * line
+        return WeightPanels(loops, 1, self.panels, first, shape.groups, step)
 
-def products_of(shape: ConvolutionShape, target: Target) -> list[PhaseProduct]:
+
+def products_of(
+    shape: ConvolutionShape, target: Target, prepacked: bool = False
+) -> list[PhaseProduct]:
     """Of every phase that has taps."""
     products: list[PhaseProduct] = []
     start = 0
@@ -131,7 +155,7 @@ def products_of(shape: ConvolutionShape, target: Target) -> list[PhaseProduct]:
         strip = strip_of(shape, phase, target)
         tile = register_tile(strip.positions, shape.width, target, strip.regular)
         ranges = tuple(padded_panels(shape.width, target, tile.blocks))
-        products.append(PhaseProduct(strip, tile.rows, ranges, start))
+        products.append(PhaseProduct(strip, tile.rows, ranges, start, prepacked))
         start += products[-1].packed
     return products
 
@@ -142,7 +166,12 @@ def select(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     products = products_of(shape, contraction.target)
     packed = sum(p.packed for p in products)
     copied = max((p.strip.elements for p in products), default=0)
-    return spec_of(contraction, shape, Plan(False, 0, packed, copied), WindowKernel)
+    spec = spec_of(contraction, shape, Plan(False, 0, packed, copied), WindowKernel)
+    packing = PackedWeight(shape_of(anchor.w), tuple(p.weight_panels(shape) for p in products))
+    prepacked = Plan(False, 0, 0, copied, prepacked=True)
+    return contraction.with_prepacked(
+        spec, packing, lambda packed: spec_of(packed, shape, prepacked, WindowKernel)
+    )
 
 
 class WindowKernel(Construction):
@@ -150,9 +179,9 @@ class WindowKernel(Construction):
 
     def run(self) -> None:
         """Packs the filter, then works phase by phase."""
-        products = products_of(self.shape, self.target)
+        products = products_of(self.shape, self.target, self.plan.prepacked)
         for product in products:
-            if not product.single:
+            if not (product.single or product.prepacked):
                 self.k.nest([self.shape.groups], lambda g, p=product: self._pack_all(p, *g))
         for product in products:
             self._multiply(product)
@@ -179,22 +208,9 @@ class WindowKernel(Construction):
         return self.k.iadd(self.k.imul(group, product.length * product.width), product.start)
 
     def _pack(self, product: PhaseProduct, group: Index) -> Pack:
-        k, shape, w = self.k, self.shape, self.refs.anchor[1]
-        phase, length = product.strip.phase, product.length
-        if shape.forward:
-            first = k.imul(group, shape.width * length)
-            return pack_transposed(k, w, first, length, length, self._scratch)
-        # w[o, i, j, c] is read at (i, j, o) for a vector of c.
-        width, (height, line) = shape.width, (shape.kernel[0], shape.kernel[1] * shape.width)
-        rows, columns = phase.rows, phase.columns
-        first = k.imul(group, shape.depth * height * line)
-        loops = [
-            RowLoop(rows.count, rows.tap_step * line),
-            RowLoop(columns.count, columns.tap_step * width),
-            RowLoop(shape.depth, height * line),
-        ]
-        first = k.iadd(first, rows.tap_start * line + columns.tap_start * width)
-        return pack_rows(k, w, first, loops, self._scratch)
+        panels = product.weight_panels(self.shape)
+        start = self.k.imul(group, panels.group_step)
+        return panels.pack(self.k, self.refs.anchor[1], start, self._scratch)
 
     def _multiply(self, product: PhaseProduct) -> None:
         k, strip = self.k, product.strip
@@ -213,9 +229,9 @@ class WindowKernel(Construction):
     def _strip(self, product: PhaseProduct, strip: Strip, image: Index, row: Index) -> None:
         k, shape, phase = self.k, self.shape, strip.phase
         height, width = shape.in_size
-        source, first = self._scratch, self.plan.transposed
+        first: Index = self.plan.transposed
         if strip.copied:
-            place = (image, row)
+            source, place = self._scratch, (image, row)
             copy_strip(k, strip, self.refs.anchor[0], self._scratch, first, place, self.target)
         else:
             source = self.refs.anchor[0]
@@ -228,7 +244,8 @@ class WindowKernel(Construction):
             a = StripRows(source, k.iadd(first, k.imul(number, shape.depth)), strip)
             pack = self._pack(product, number) if product.single else None
             start = self._packed(product, number)
-            b = PackedColumns(self._scratch, start, product.length, pack)
+            filters = self.refs.anchor[1] if product.prepacked else self._scratch
+            b = PackedColumns(filters, start, product.length, pack)
             put = self._put(strip, image, row, k.imul(number, shape.width))
             sums = self._sums(strip)
             multiply_panels(k, a, b, product.height, 0, strip.positions, product.panels, sums, put)
