@@ -25,6 +25,12 @@ from niwaki.backends.targets import Target
 
 Put = Callable[[Index, Index, int, Value], None]
 """(row, column, lanes, value): takes finished elements."""
+Prefetch = Callable[[Index, Index], None]
+"""(row, column): prefetches what `Put` will load for the element there."""
+PrefetchTerm = Callable[[Index], None]
+"""(i): prefetches something beside term i of the sums of a tile."""
+FollowingPanel = Callable[[Index, Panel, Index, int], PrefetchTerm]
+"""(column, panel, row, rows): prefetches the panel behind this one beside a tile of `rows` rows."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,8 @@ class PackedColumns:
     """Terms of a sum."""
     pack: Pack | None = None
     """Packs each panel before it is used, all at one place; None: all panels are packed."""
+    following: FollowingPanel | None = None
+    """Prefetches what `pack` will read next."""
 
     def prepare(self, column: Index, panel: Panel) -> None:
         """What has to be done before tiles read a panel."""
@@ -160,6 +168,7 @@ def multiply_outer(
     columns: int,
     sums: Sequence[Sum],
     put: Put,
+    prefetch: Prefetch | None = None,
 ) -> None:
     """By outer products: vectors of B (column stride 1) times scalars of A."""
     ranges = panels(columns, target)
@@ -169,7 +178,9 @@ def multiply_outer(
         each_panel(
             k,
             ranges,
-            lambda column, panel: outer_tile(k, a, b, row, count, column, panel, sums, put),
+            lambda column, panel: outer_tile(
+                k, a, b, row, count, column, panel, sums, put, prefetch
+            ),
         )
 
     each_tile(k, rows, height, tile)
@@ -185,12 +196,15 @@ def multiply_panels(
     ranges: Sequence[Panel],
     sums: Sequence[Sum],
     put: Put,
+    prefetch: Prefetch | None = None,
 ) -> None:
     """By outer products, `rows` rows from `first` on: a panel stays in cache while they pass."""
 
     def passing(column: Index, panel: Panel) -> None:
         def tile(row: Index, count: int) -> None:
-            outer_tile(k, a, b, k.iadd(row, first), count, column, panel, sums, put)
+            place = k.iadd(row, first)
+            term = None if b.following is None else b.following(column, panel, row, count)
+            outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term)
 
         b.prepare(column, panel)
         each_tile(k, rows, height, tile)
@@ -208,12 +222,20 @@ def outer_tile(
     panel: Panel,
     sums: Sequence[Sum],
     put: Put,
+    prefetch: Prefetch | None = None,
+    prefetch_term: PrefetchTerm | None = None,
 ) -> None:
     """One tile of `count` rows and one panel of columns."""
+    if prefetch is not None:
+        for offset in range(count):
+            for block in panel.blocks:
+                prefetch(k.iadd(row, offset), k.iadd(column, block.start))
     corner, sums = b.panel(k, column, panel, sums)
     start = zeros(k, count, panel.blocks, a.operand.element)
     origins = a.origins(k, row, count)
-    tile = _accumulate_all(k, a.operand, b.operand, origins, corner, panel, sums, start)
+    tile = _accumulate_all(
+        k, a.operand, b.operand, origins, corner, panel, sums, start, prefetch_term
+    )
     for offset, values in enumerate(tile):
         for block, value in zip(panel.blocks, values, strict=True):
             for part in panel.parts(block):
@@ -230,6 +252,7 @@ def _accumulate_all(
     panel: Panel,
     sums: Sequence[Sum],
     tile: Accumulators,
+    prefetch_term: PrefetchTerm | None,
 ) -> Accumulators:
     """The loops `sums`, the first one outermost."""
     loop, *inner = sums
@@ -242,11 +265,13 @@ def _accumulate_all(
 
         def nested(i: Index, values: Accumulators) -> Accumulators:
             edge = k.iadd(k.imul(i, loop.b_step), corner)
-            return _accumulate_all(k, a, b, shifted(i), edge, panel, inner, values)
+            return _accumulate_all(k, a, b, shifted(i), edge, panel, inner, values, prefetch_term)
 
         return accumulate(k, 0, loop.count, tile, nested)
 
     def step(i: Index, values: Accumulators) -> Accumulators:
+        if prefetch_term is not None:
+            prefetch_term(i)
         places, line = shifted(i), k.iadd(k.imul(i, loop.b_step), corner)
 
         def left(row: int, _: Index) -> Value:
