@@ -1,6 +1,7 @@
 """Matrix products of vector machines: B in panels, A in strips of rows that stay in cache."""
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
@@ -76,11 +77,12 @@ class PackedProduct:
 
     @property
     def packed(self) -> int:
-        """Elements of packed B: all of it, unless each panel is used only once."""
-        ranges = self.panels
-        if self.strip == self.rows:
-            return max(p.width for p in ranges) * self.length
-        return sum(p.width * p.repeat for p in ranges) * self.length
+        """Elements of packed B: all of it, or where each panel is used only once, one of a range.
+
+        Ranges do not share their place, so that threads may work on one of them.
+        """
+        once = self.strip == self.rows
+        return sum(p.width * (1 if once else p.repeat) for p in self.panels) * self.length
 
     @property
     def scratch(self) -> int:
@@ -107,7 +109,11 @@ class PackedProduct:
             each_panel(k, self.panels, panel_of)
         right = PackedColumns(scratch, 0, self.length)
         if once:
-            right = replace(right, pack=pack, following=self._following(k, b))
+            widths = accumulate((p.width for p in self.panels), initial=0)
+            places = {
+                p.start: width * self.length for p, width in zip(self.panels, widths, strict=False)
+            }
+            right = replace(right, pack=pack, places=places, following=self._following(k, b))
 
         def strip(first: Index, count: int) -> None:
             left, step, origin = a, self.rows if self.transpose_a else 1, first

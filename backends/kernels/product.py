@@ -1,7 +1,7 @@
 """Matrix products on registers: C[row, column] = sum over i of A[row, i] * B[i, column]."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from niwaki.backends.kernels.blocks import Block
@@ -113,20 +113,25 @@ class PackedColumns:
     length: int
     """Terms of a sum."""
     pack: Pack | None = None
-    """Packs each panel before it is used, all at one place; None: all panels are packed."""
+    """Packs each panel before it is used, all of a range at one place; None: all are packed."""
+    places: Mapping[int, int] = field(default_factory=dict[int, int])
+    """First column of a range -> elements from `start` to that place, if there are any."""
     following: FollowingPanel | None = None
     """Prefetches what `pack` will read next."""
 
-    def prepare(self, column: Index, panel: Panel) -> None:
+    def prepare(self, k: KernelBuilder, column: Index, panel: Panel) -> None:
         """What has to be done before tiles read a panel."""
         if self.pack is not None:
-            self.pack(column, panel, self.start)
+            self.pack(column, panel, self._place(k, panel))
+
+    def _place(self, k: KernelBuilder, panel: Panel) -> Index:
+        return k.iadd(self.start, self.places.get(panel.start, 0))
 
     def panel(
         self, k: KernelBuilder, column: Index, panel: Panel, sums: Sequence[Sum]
     ) -> tuple[Index, Sequence[Sum]]:
         """The panel is contiguous."""
-        start = self.start
+        start = self._place(k, panel)
         if self.pack is None:
             start = k.iadd(k.imul(column, self.length), start)
         return start, [replace(s, b_step=s.b_step * panel.width) for s in sums]
@@ -206,7 +211,7 @@ def multiply_panels(
             term = None if b.following is None else b.following(column, panel, row, count)
             outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term)
 
-        b.prepare(column, panel)
+        b.prepare(k, column, panel)
         each_tile(k, rows, height, tile)
 
     each_panel(k, ranges, passing)

@@ -173,6 +173,22 @@ def test_scratch_that_outlives_an_iteration() -> None:
     assert not whole_rows
 
 
+def test_scratch_beside_what_stays_private() -> None:
+    """What one part fills behind the scratch of every iteration, and all parts read later."""
+
+    def emit(k: KernelBuilder) -> None:
+        _through_scratch(k, first=True)
+        k.each(0, 2, 1, lambda i: k.store(k.load(k.args[0], [i]), k.args[2], [k.iadd(i, SIZE)]))
+
+        def out(i: Value) -> None:
+            value = k.add(k.load(k.args[2], [SIZE]), k.load(k.args[2], [SIZE + 1]))
+            k.store(value, k.args[1], [k.iadd(i, SIZE)])
+
+        k.each(0, SIZE, 1, out)
+
+    assert len(_sections(_divided(emit, (SIZE, 2 * SIZE, SCRATCH), True))) == 2
+
+
 def test_a_section_waits_for_what_it_reads() -> None:
     """Everything to scratch, then in reverse order to the result: two sections."""
 

@@ -37,6 +37,9 @@ def divide(function: func.FuncOp, memory: Memory, parts: int, least_share: float
     block = function.body.block
     division.least = least_share * taken.work(block.ops)
     plan = division.plan(taken.body(block).units, ())
+    if not division.scratch_survives(plan.items):
+        division.joins = False
+        plan = division.plan(taken.body(block).units, ())
     if plan.time >= _GAIN * plan.whole or not division.scratch_survives(plan.items):
         return function
     return write(function, plan.items, taken, parts)
@@ -60,6 +63,8 @@ class _Division:
         self._parts = parts
         self.least = 0.0
         """Operations below which a section is not divided."""
+        self.joins = True
+        """Whether neighbouring units become one section: what it fills of the scratch is lost."""
 
     def plan(self, units: Sequence[Unit], opened: tuple[scf.ForOp, ...]) -> _Plan:
         """The items of a block, in the loops `opened`."""
@@ -69,7 +74,7 @@ class _Division:
             alone = self._taken.work(unit.ops)
             item, cost = self._best(unit, alone, opened)
             last = items[-1] if items else None
-            if isinstance(item, Section) and isinstance(last, Section):
+            if self.joins and isinstance(item, Section) and isinstance(last, Section):
                 joined = self._joined(last, item, opened)
                 items[-1:] = [last, item] if joined is None else [joined]
             else:
