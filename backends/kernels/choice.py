@@ -19,8 +19,8 @@ _LEAST_ROWS_TO_PACK = 12
 """Rows of A for which rewriting B pays."""
 _LEAST_ROWS_BESIDE_DOTS = 48
 """Rows of A for which it pays even beside dot products of what is in cache."""
-_MOST_ROWS_UNPACKED = 256
-"""Rows of A up to which it does not pay for B in cache."""
+_MOST_ROWS_UNPACKED = 64
+"""Rows of A up to which it does not pay for a B that fills the cache."""
 
 _STRIP_POSITIONS = 192
 """Of a strip of a convolution: they share one pass over its packed filter."""
@@ -58,9 +58,14 @@ def packs_instead_of_dots(rows: int, column_bytes: int, target: Target) -> bool:
 def keeps_columns(rows: int, column_bytes: int, target: Target) -> bool:
     """Whether B, contiguous along its rows, is read where it is, again for each tile of rows.
 
-    It then stays in cache, and rows are too few to share the work of packing.
+    It then stays in cache, and rows are too few to share the work of packing; of a smaller B more
+    rows are, since more of it stays in the first cache.
     """
-    return rows <= _MOST_ROWS_UNPACKED and 2 * column_bytes <= target.cache_bytes
+    read_again = rows * column_bytes
+    return (
+        column_bytes <= target.cache_bytes
+        and read_again <= _MOST_ROWS_UNPACKED * target.cache_bytes
+    )
 
 
 def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
