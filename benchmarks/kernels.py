@@ -32,8 +32,15 @@ from niwaki.ir.dialects.tensor_op import shape_of
 from niwaki.passes.lower_to_plan import lower
 from tests import networks
 
-PRODUCTS = ((1024, 1024, 1024), (256, 256, 256), (64, 256, 784))
-"""Rows, columns, length of the sum."""
+PRODUCTS = (
+    (1024, 1024, 1024),
+    (256, 256, 256),
+    (64, 256, 784),
+    (128, 1376, 512),
+    (128, 512, 1376),
+    (1376, 512, 128),
+)
+"""Rows, columns, length of the sum; the last ones are of a decoder, and of its gradients."""
 NETWORKS: dict[str, Callable[[int], niwaki.Program]] = {
     "resnet18-224": partial(networks.resnet18, size=224),
     "mobilenetv2-w1.0-224": partial(networks.mobilenet_v2, size=224, width=1.0),

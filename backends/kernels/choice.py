@@ -17,6 +17,10 @@ _LATENCY = 4
 """Cycles until the result of a multiply-add can be used."""
 _LEAST_ROWS_TO_PACK = 12
 """Rows of A for which rewriting B pays."""
+_LEAST_ROWS_BESIDE_DOTS = 48
+"""Rows of A for which it pays even beside dot products of what is in cache."""
+_MOST_ROWS_UNPACKED = 64
+"""Rows of A up to which it does not pay for a B that fills the cache."""
 
 _STRIP_POSITIONS = 192
 """Of a strip of a convolution: they share one pass over its packed filter."""
@@ -41,6 +45,31 @@ class RegisterTile:
 def packs_columns(rows: int, target: Target) -> bool:
     """Whether B is packed in panels: for vectors only, and enough rows to share the work."""
     return target.lanes > 1 and rows >= _LEAST_ROWS_TO_PACK
+
+
+def packs_instead_of_dots(rows: int, column_bytes: int, target: Target) -> bool:
+    """Whether B, contiguous along the sum, is packed where dot products could read it in place.
+
+    Dot products wait for memory, and their epilogue takes one element at a time; packing has to be
+    shared by more rows, fewer where B is larger than the cache.
+    """
+    least = _LEAST_ROWS_BESIDE_DOTS
+    if column_bytes > target.cache_bytes:
+        least //= 2
+    return target.lanes > 1 and rows >= least
+
+
+def keeps_columns(rows: int, column_bytes: int, target: Target) -> bool:
+    """Whether B, contiguous along its rows, is read where it is, again for each tile of rows.
+
+    It then stays in cache, and rows are too few to share the work of packing; of a smaller B more
+    rows are, since more of it stays in the first cache.
+    """
+    read_again = rows * column_bytes
+    return (
+        column_bytes <= target.cache_bytes
+        and read_again <= _MOST_ROWS_UNPACKED * target.cache_bytes
+    )
 
 
 def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:

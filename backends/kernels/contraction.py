@@ -15,7 +15,12 @@ from niwaki.backends.kernels import (
     windows,
 )
 from niwaki.backends.kernels.builder import Index, Value
-from niwaki.backends.kernels.choice import packs_columns, sums_by_strips
+from niwaki.backends.kernels.choice import (
+    keeps_columns,
+    packs_columns,
+    packs_instead_of_dots,
+    sums_by_strips,
+)
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.integer import (
     packed,
@@ -128,9 +133,15 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction, prepacked: bool = Fal
     *stack, rows, columns = shape_of(anchor.y)
     length = a_shape[-2] if transpose_a else a_shape[-1]
     target = contraction.target
-    by_dots = transpose_b and not transpose_a and use_dots(rows, length, target)
+    column_bytes = 4 * length * columns
+    by_dots = (
+        transpose_b
+        and not transpose_a
+        and use_dots(rows, length, target)
+        and not packs_instead_of_dots(rows, column_bytes, target)
+    )
+    cached = not transpose_b and keeps_columns(rows, column_bytes, target)
     packed = None
-    cached = not transpose_b and 4 * length * columns <= target.cache_bytes
     if not by_dots and not cached and packs_columns(rows, target):
         packed = PackedProduct(rows, columns, length, transpose_a, transpose_b, target, prepacked)
     workspace = 4 * columns * length if transpose_b and not by_dots else 0
@@ -144,6 +155,9 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction, prepacked: bool = Fal
             def put(row: Index, column: Index, lanes: int, value: Value) -> None:
                 refs.pointwise.emit(k, [*place, row, column], lanes, value)
 
+            def prefetch(row: Index, column: Index) -> None:
+                refs.pointwise.prefetch(k, [*place, row, column])
+
             number: Index = 0
             for index, size in zip(place, stack, strict=True):
                 number = k.iadd(k.imul(number, size), index)
@@ -154,13 +168,13 @@ def _matmul(anchor: nn.MatmulOp, contraction: Contraction, prepacked: bool = Fal
                 multiply_dots(k, target, a, b, rows, columns, length, put)
                 return
             if packed is not None:
-                packed.emit(k, a, b, refs.scratch, put)
+                packed.emit(k, a, b, refs.scratch, put, prefetch)
                 return
             if transpose_b:
                 assert refs.scratch is not None
                 b = transpose(k, b, columns, length, refs.scratch, 0)
             sums = [Sum(length, a_shape[-1] if transpose_a else 1, columns)]
-            multiply_outer(k, target, a, b, rows, columns, sums, put)
+            multiply_outer(k, target, a, b, rows, columns, sums, put, prefetch)
 
         k.nest(stack, product)
         return k.finish()

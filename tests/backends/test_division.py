@@ -51,6 +51,18 @@ def test_elements_of_their_own() -> None:
     assert len(_sections(_divided(_copy, (SIZE, SIZE)))) == 1
 
 
+def test_prefetching_is_no_access() -> None:
+    def emit(k: KernelBuilder) -> None:
+        def body(i: Value) -> None:
+            k.prefetch(k.args[0], [k.iadd(i, SIZE)])
+            k.prefetch(k.args[1], [0])
+            k.store(k.load(k.args[0], [i]), k.args[1], [i])
+
+        k.each(0, SIZE, 1, body)
+
+    assert len(_sections(_divided(emit, (SIZE, SIZE)))) == 1
+
+
 def test_in_place() -> None:
     assert len(_sections(_divided(_copy, (SIZE, SIZE), same=True))) == 1
 
