@@ -20,12 +20,16 @@ from niwaki.backends.kernels.winograd_transforms import Filtering
 from niwaki.backends.targets import Target
 
 _TAPS = 3
-_STORED = 14
+_STORED = 11
 """Cycles of a vector in a plane, stored or loaded by a transform: most are spent waiting."""
 _STORED_FAR = 40
-"""If the planes do not stay in cache."""
-_LOADED_FAR = 6
+"""If the planes of a strip do not stay in cache."""
+_LOADED_FAR = 3
 """Cycles of a vector in such a plane, each time that it enters a product."""
+_BLOCK_FAR = 8
+"""More cycles of a vector in the planes of a block that do not stay in cache."""
+_BLOCKS = (1.25, 2.5)
+"""Caches that the planes of a block may fill; the second is more than stays there."""
 _LEAST_TILES = 16
 """Of a strip: they share loading the filter."""
 _PACKED = 10
@@ -104,19 +108,24 @@ class Cut:
         shape, lanes, planes = self.shape, self.target.lanes, self.filtering.planes
         over_depth, over_width = len(split(shape.depth, lanes)), len(split(shape.width, lanes))
         inputs = planes * self.tiles * over_depth
-        others = planes * (self.tiles + shape.depth) * over_width
+        outputs = planes * self.tiles * over_width
+        between = planes * shape.depth * over_width
+        cycles = _STORED * (outputs + between)
+        cache = self.target.cache_bytes
+        if 4 * planes * shape.depth * self.block > _BLOCKS[0] * cache:
+            cycles += _BLOCK_FAR * between
         passes = 1 if self.single else self.blocks
-        near = 4 * planes * self.grid.count * (shape.depth + self.block) <= self.target.cache_bytes
-        if near:
-            return _STORED * (inputs * passes + others)
-        return inputs * (_STORED_FAR * passes + _LOADED_FAR * self.blocks) + _STORED * others
+        if 4 * planes * self.grid.count * (shape.depth + self.block) <= cache:
+            return cycles + _STORED * inputs * passes
+        return cycles + inputs * (_STORED_FAR * passes + _LOADED_FAR * self.blocks)
 
 
 def is_dense(rows: Gather, columns: Gather, shape: GatherShape, target: Target) -> bool:
-    """Whether it is a dense 3x3 convolution of stride 1 for a target whose kernels are vectors."""
+    """Whether it is a dense 3x3 convolution of stride 1, on a machine of vectors and memory."""
     return (
         target.lanes > 1
         and not target.speaks_c
+        and not target.regions
         and shape.groups == 1
         and all(
             (g.count, g.in_step, g.out_step, g.offset_step) == (_TAPS, 1, 1, 1)
@@ -134,9 +143,10 @@ def cuts(
     """Those to choose from; `of_tile`: the filtering and positions of a tile of 2 or 4."""
     for size in (2, 4):
         filtering, side = of_tile(size)
-        for bytes in (target.cache_bytes * 5 // 4, target.cache_bytes * 5 // 2):
+        for caches in _BLOCKS:
+            most = int(caches * target.cache_bytes)
             for least in (_LEAST_TILES, shape.positions):
-                yield Cut(shape, phase, target, filtering, side, least, bytes)
+                yield Cut(shape, phase, target, filtering, side, least, most)
 
 
 class Layout(Protocol):
