@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,25 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import MemRefType, f32
 from xdsl.ir import SSAValue
 
+from niwaki.backends.c.toolchain import build_linux, run_program
 from niwaki.backends.kernels import winograd, winograd_gradient
 from niwaki.backends.kernels.builder import KernelBuilder
 from niwaki.backends.kernels.convolution import shape_of_gathering
 from niwaki.backends.kernels.filter_gradient import shape_of_filter_gradient
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.winograd_transforms import Filtering
-from niwaki.backends.llvm.object import llvm_text
+from niwaki.backends.llvm.object import llvm_text, object_code
 from niwaki.backends.targets import Target, get_target, with_threads
 from niwaki.ir.builder import Builder, ProgramBuilder
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
 from niwaki.ir.interpreter import run
 from niwaki.passes.lower_to_plan import lower
+from niwaki.passes.schedule import schedule
 from tests.backends.kernel_cases import FusedBuilder
 from tests.backends.run_kernel import run_op
 from tests.backends.test_contraction import check
+from tests.c_programs import TIMEOUT, need_tools
 from tests.compiled import HOST, Compiled, scheduled
 
 Array = NDArray[np.float32]
@@ -211,6 +215,63 @@ def test_same_bits_on_threads(batch: int) -> None:
         divided = Compiled(lowered, target).run("forward", arrays)
         for a, e in zip(divided, alone, strict=True):
             np.testing.assert_array_equal(a, e)
+
+
+MAIN = """
+#include <stdio.h>
+
+void forward(void **block);
+
+static char arena[ARENA] __attribute__((aligned(64)));
+static float values[COUNT];
+
+int main(int argc, char **argv)
+{
+    const long sizes[] = {SIZES};
+    void *block[9] = {arena, NULL, NULL};
+    long start = 0;
+    for (int i = 0; i < 6; start += sizes[i++])
+        block[3 + i] = values + start;
+    FILE *file = fopen(argv[1], "r+b");
+    if (argc != 2 || file == NULL || fread(values, sizeof values, 1, file) != 1)
+        return 1;
+    forward(block);
+    rewind(file);
+    return fwrite(values, sizeof values, 1, file) == 1 && fclose(file) == 0 ? 0 : 2;
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["x86-64", "aarch64"])
+def test_other_machines(name: str, tmp_path: Path) -> None:
+    target = get_target(name)
+    need_tools(target)
+    shapes = [(1, 32, 32, 16), (16, 3, 3, 16), (1, 32, 32, 16)]
+    assert None not in _layouts(shapes[0], 16, PADDED, target)
+    b = ProgramBuilder()
+    x, w, g = (b.input(shape) for shape in shapes)
+    y, dx = b.conv2d(x, w, padding=1), b.conv2d_dx(g, w, PADDED, (32, 32))
+    program = b.finish(y, dx, b.conv2d_dw(x, g, PADDED, (3, 3)))
+    schedule(program.module, target)
+    lowered = lower(program, target)
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape, np.float32) for shape in shapes]
+    expected = run(program, "forward", arrays)
+    sizes = [a.size for a in (*arrays, *expected)]
+    values = np.zeros(sum(sizes), np.float32)
+    values[: sum(sizes[:3])] = np.concatenate([a.ravel() for a in arrays])
+    code, main, data = (tmp_path / file for file in ("step.o", "main.c", "values"))
+    code.write_bytes(object_code(lowered, target))
+    text = MAIN.replace("ARENA", str(lowered.arena_bytes)).replace("COUNT", str(values.size))
+    main.write_text(text.replace("SIZES", ", ".join(map(str, sizes))))
+    data.write_bytes(values.tobytes())
+    result = run_program(
+        build_linux([main, code], tmp_path / "program", target), TIMEOUT, [str(data)]
+    )
+    assert result.code == 0, result.output
+    found = np.fromfile(data, np.float32)[sum(sizes[:3]) :]
+    flat = np.concatenate([a.ravel() for a in expected])
+    np.testing.assert_allclose(found, flat, rtol=0, atol=1e-4 * np.abs(flat).max())
 
 
 @pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (3, 2), (3, 4)])
