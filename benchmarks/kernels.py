@@ -8,20 +8,30 @@ its operations at the rate of a loop that only multiplies and adds (for matrix p
 whichever takes longer. Both loops run in turn with the kernel, so load from elsewhere slows all
 alike, and time is the thread's own. `ms.lost` is what a network's convolutions take beyond that in
 one full training step.
+
+Where a convolution has fewer multiplications (Winograd), its share may exceed 1; `winograd.tile`
+is the side of its tiles, with the time of the kernel that multiplies tap by tap over its own, both
+timed in turn. `ms.step` is the whole training step, with that of tap by tap over it.
 """
 
+import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from unittest.mock import patch
 
 import numpy as np
 from xdsl.dialects.func import FuncOp
 
 import niwaki
 from benchmarks.common import Row, interleaved, main
+from niwaki.backends.kernels import winograd, winograd_gradient
+from niwaki.backends.kernels.convolution import shape_of_gathering
+from niwaki.backends.kernels.filter_gradient import shape_of_filter_gradient
 from niwaki.backends.llvm.compile import LoadedObject
 from niwaki.backends.llvm.machine_limits import copy_loop, entry_call, peak_loop
 from niwaki.backends.llvm.object import object_code
@@ -94,6 +104,10 @@ class Timing:
     kernel: float
     compute: float
     memory: float
+    tile: int | None
+    """The side of Winograd's tiles; None: the kernel multiplies tap by tap."""
+    taps: float
+    """Of the kernel that does."""
 
     @property
     def share(self) -> float:
@@ -101,11 +115,40 @@ class Timing:
         return max(self.compute, self.memory) / self.kernel
 
 
-def time_kernel(make: Callable[[ProgramBuilder], Value], seconds: float) -> Timing:
-    """Times the kernel of the program that `make` builds, on this machine."""
+@contextmanager
+def tap_by_tap() -> Generator[None]:
+    """Compiles convolutions without Winograd's; the cache holds them under the same keys."""
+    with ExitStack() as patches:
+        patches.enter_context(patch.dict(os.environ, {"NIWAKI_CACHE": "off"}))
+        for module in (winograd, winograd_gradient):
+            patches.enter_context(patch.object(module, "layout_of", return_value=None))
+        yield
+
+
+def _tile(value: Value) -> int | None:
     target = get_target("host")
-    builder = ProgramBuilder()
-    lowered = lower(builder.finish(make(builder)), target)
+    match value.owner:
+        case nn.Conv2dOp() | nn.Conv2dDxOp():
+            layout = winograd.layout_of(shape_of_gathering(value.owner), target)
+        case nn.Conv2dDwOp():
+            layout = winograd_gradient.layout_of(shape_of_filter_gradient(value.owner), target)
+        case _:
+            layout = None
+    return None if layout is None else layout.cut.side
+
+
+@dataclass(frozen=True)
+class Call:
+    """A compiled kernel on arrays of its own."""
+
+    run: Callable[[], object]
+    flops: int
+    port_bytes: int
+
+
+def _call(builder: ProgramBuilder, value: Value) -> Call:
+    target = get_target("host")
+    lowered = lower(builder.finish(value), target)
     entry = lowered.entries["forward"]
     rng = np.random.default_rng(0)
     ports = [rng.standard_normal(p.shape, np.float32) for p in (*entry.inputs, *entry.outputs)]
@@ -113,12 +156,27 @@ def time_kernel(make: Callable[[ProgramBuilder], Value], seconds: float) -> Timi
     arena = np.zeros(max(lowered.arena_bytes, 1) + 64, np.uint8)
     start = -arena.ctypes.data % 64
     loaded = LoadedObject(object_code(lowered, target), ["forward"])
-    call = entry_call(loaded, "forward", [arena[start:], empty, empty, *ports])
+    run = entry_call(loaded, "forward", [arena[start:], empty, empty, *ports])
+    return Call(run, sum(c.flops for c in entry.calls), sum(p.nbytes for p in ports))
+
+
+def time_kernel(make: Callable[[ProgramBuilder], Value], seconds: float) -> Timing:
+    """Times the kernel of the program that `make` builds, on this machine."""
+    builder = ProgramBuilder()
+    value = make(builder)
+    tile = _tile(value)
+    calls = [_call(builder, value)]
+    if tile is not None:
+        builder = ProgramBuilder()
+        with tap_by_tap():
+            calls.append(_call(builder, make(builder)))
+    target = get_target("host")
     peak, flops = peak_loop(target)
-    copy = copy_loop(sum(p.nbytes for p in ports), target)
-    kernel, peak_ms, copy_ms = interleaved([call, peak, copy], seconds, 7, time.thread_time)
-    work = sum(c.flops for c in entry.calls)
-    return Timing(kernel, peak_ms * work / flops, copy_ms)
+    copy = copy_loop(calls[0].port_bytes, target)
+    steps = [peak, copy, *(call.run for call in calls)]
+    peak_ms, copy_ms, kernel, *taps = interleaved(steps, seconds, 7, time.thread_time)
+    compute = peak_ms * calls[0].flops / flops
+    return Timing(kernel, compute, copy_ms, tile, taps[0] if taps else kernel)
 
 
 def _product(rows: int, columns: int, length: int, a: bool, b: bool) -> Timing:
@@ -152,6 +210,9 @@ def _network(name: str, batch: int, quick: bool) -> list[Row]:
             case = f"{name}/b{batch}/{layer.name}/{kind}"
             rows.append(Row(case, "ms.kernel", timing.kernel, "ms"))
             rows.append(Row(case, "roofline.share", timing.share, "of 1"))
+            if timing.tile is not None:
+                ratio = timing.taps / timing.kernel
+                rows.append(Row(case, "winograd.tile", timing.tile, "outputs", "taps", ratio))
             shares.append(timing.share)
             total += count * timing.kernel
             lost += count * timing.kernel * (1 - timing.share)
@@ -161,6 +222,28 @@ def _network(name: str, batch: int, quick: bool) -> list[Row]:
         Row(case, "roofline.median", statistics.median(shares), "of 1"),
         Row(case, "ms.convolutions", total, "ms"),
         Row(case, "ms.lost", lost, "ms"),
+        *(() if quick else _step(name, batch)),
+    ]
+
+
+def _step(name: str, batch: int) -> list[Row]:
+    """The full training step of a network, and the arena that it needs."""
+    program, rng = NETWORKS[name](batch), np.random.default_rng(0)
+    forward = program.function("forward")
+    assert isinstance(forward, FuncOp)
+    x = rng.standard_normal(shape_of(forward.body.block.args[0]), np.float32)
+    y = rng.integers(0, 10, batch).astype(np.int32)
+    step = niwaki.compile(program, optimizer=niwaki.SGD(1e-3))
+    with tap_by_tap():
+        other = niwaki.compile(program, optimizer=niwaki.SGD(1e-3))
+    ours, taps = interleaved(
+        [lambda: step(x, y), lambda: other(x, y)], 2.0 * batch, 7, time.thread_time
+    )
+    arenas = [s.lowered.arena_bytes / 1e6 for s in (step, other)]
+    case = f"{name}/b{batch}"
+    return [
+        Row(case, "ms.step", ours, "ms", "taps", taps / ours),
+        Row(case, "mb.arena", arenas[0], "MB", "taps", arenas[1] / arenas[0]),
     ]
 
 

@@ -111,14 +111,16 @@ def register_tile(
             alike = regular(height)
             if not alike and height > _MOST_POINTERS:
                 continue
-            cycles = _cycles(rows, vectors, height, blocks) * (1.0 if alike else 1.1)
+            cycles = product_cycles(rows, vectors, RegisterTile(height, blocks))
+            cycles *= 1.0 if alike else 1.1
             if cycles < least:
                 best, least = RegisterTile(height, blocks), cycles
     return best
 
 
-def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
-    """Of one term of every sum."""
+def product_cycles(rows: int, vectors: int, register_tile: RegisterTile) -> float:
+    """Of one term of every sum of rows x vectors."""
+    height, blocks = register_tile.rows, register_tile.blocks
 
     def tile(height: int, blocks: int) -> int:
         return max(height * blocks, height + blocks, _LATENCY) + 1

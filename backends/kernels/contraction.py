@@ -13,6 +13,8 @@ from niwaki.backends.kernels import (
     filter_gradient,
     gradient_strips,
     windows,
+    winograd,
+    winograd_gradient,
 )
 from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.choice import (
@@ -73,7 +75,7 @@ def select_contraction(
     if _is_depthwise(anchor):
         return depthwise.select_gather(anchor, contraction)
     if packs_columns(convolution.shape_of_gathering(anchor).positions, target):
-        return windows.select(anchor, contraction)
+        return winograd.select(anchor, contraction) or windows.select(anchor, contraction)
     return convolution.select(anchor, contraction)
 
 
@@ -111,6 +113,9 @@ def _select_packed(anchor: Operation | None, contraction: Contraction) -> Kernel
 
 def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> KernelSpec:
     shape = filter_gradient.shape_of_filter_gradient(anchor)
+    spec = winograd_gradient.select(shape, contraction)
+    if spec is not None:
+        return spec
     read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
     if sums_by_strips(shape.positions, read, contraction.target):
         return gradient_strips.select(shape, contraction)

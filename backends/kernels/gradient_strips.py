@@ -23,7 +23,7 @@ from niwaki.backends.kernels.operands import Contraction, Operand, References
 from niwaki.backends.kernels.panel_packing import pack_square_by_square
 from niwaki.backends.kernels.product import Matrix, Origins
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.strips import Strip, copy_strip
+from niwaki.backends.kernels.strips import Strip, read_strip
 from niwaki.backends.kernels.tiles import (
     Accumulators,
     Panel,
@@ -206,16 +206,8 @@ class _Kernel:
         image, row = corner
         k, plan, strip, shape = self.k, self.plan, self.plan.strip, self.plan.shape
         x, dy = self.refs.anchor
-        source = x
-        if strip.copied:
-            first: Index = plan.copied
-            copy_strip(k, strip, x, self.scratch, first, (image, row), plan.target)
-            source = self.scratch
-        else:
-            y = k.affine([(row, shape.rows.in_step)], shape.rows.offset)
-            line = k.affine([(image, shape.in_size[0]), (y, 1)])
-            pixel = k.affine([(line, shape.in_size[1])], shape.columns.offset)
-            first = k.imul(pixel, shape.in_channels)
+        place = (image, row)
+        source, first = read_strip(k, strip, x, self.scratch, plan.copied, place, plan.target)
         first = k.iadd(first, k.imul(group, shape.depth))
         line = k.affine([(image, shape.out_size[0]), (row, 1)])
         cotangents = Matrix(

@@ -25,7 +25,7 @@ from niwaki.backends.kernels.operands import Contraction, Operand
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop
 from niwaki.backends.kernels.product import Origins, PackedColumns, Put, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.strips import Strip, copy_strip, reach
+from niwaki.backends.kernels.strips import Strip, reach, read_strip
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
 from niwaki.backends.kernels.weight_panels import PackedWeight, WeightPanels
 from niwaki.backends.targets import Target
@@ -227,17 +227,11 @@ class WindowKernel(Construction):
             k.each(0, self.shape.batch, strip.images, rows_of)
 
     def _strip(self, product: PhaseProduct, strip: Strip, image: Index, row: Index) -> None:
-        k, shape, phase = self.k, self.shape, strip.phase
-        height, width = shape.in_size
-        first: Index = self.plan.transposed
-        if strip.copied:
-            source, place = self._scratch, (image, row)
-            copy_strip(k, strip, self.refs.anchor[0], self._scratch, first, place, self.target)
-        else:
-            source = self.refs.anchor[0]
-            y = k.iadd(k.imul(row, phase.rows.in_step), phase.rows.offset)
-            line = k.iadd(k.imul(image, height), y)
-            first = k.imul(k.iadd(k.imul(line, width), phase.columns.offset), shape.in_channels)
+        k, shape = self.k, self.shape
+        source, first = read_strip(
+            k, strip, self.refs.anchor[0], self._scratch, self.plan.transposed, (image, row),
+            self.target,
+        )  # fmt: skip
 
         def group(place: list[Index]) -> None:
             (number,) = place
