@@ -25,6 +25,7 @@ from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.backends.c.saved_state import MAGIC, model_hash, payload_bytes, saved_rows
 from niwaki.backends.targets import get_target
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
 
 _DOCS = {
@@ -478,8 +479,8 @@ def _bytes(entry: StorageEntry) -> int:
     return prod(entry.shape) * np.dtype(entry.dtype).itemsize
 
 
-def _array(entry: StorageEntry, image: bytes) -> NDArray[np.generic]:
-    return np.frombuffer(image, entry.dtype, prod(entry.shape), entry.offset)
+def _array(entry: StorageEntry, image: Image) -> NDArray[np.generic]:
+    return np.frombuffer(image.array(), entry.dtype, prod(entry.shape), entry.offset)
 
 
 def _storage_table(entries: Sequence[StorageEntry]) -> str:
