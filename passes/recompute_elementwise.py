@@ -26,8 +26,8 @@ SMALL = 8
 class _Repeat:
     """How a value can be made again."""
 
-    cost: int
-    """Of it and what leads to it; 0 where it is made again for its own sake."""
+    work: int
+    """Operations of it and what leads to it; 0 where it is made again for its own sake."""
     deadline: int
     """Position of the first operation that overwrites something it is made of."""
 
@@ -84,19 +84,20 @@ class _Choice:
     def _consider(self, op: Operation) -> None:
         """Chooses the result of `op` if it is worth it, or perhaps leads to one that is."""
         (result,) = op.results
-        cost, deadline = _cost(op), len(self.position)
+        work, deadline = type_of(result).element_count(), len(self.position)
         for operand in op.operands:
             if operand in self.values:
                 repeat = self.values[operand]
-                cost, deadline = cost + repeat.cost, min(deadline, repeat.deadline)
+                work, deadline = work + repeat.work, min(deadline, repeat.deadline)
             elif isinstance(operand, OpResult) and isinstance(operand.op, train.Storage):
                 deadline = min(deadline, self.written.get(operand.op.key, deadline))
             elif not self._is_there(operand, result):
                 return
         readers = self._late_readers(result)
+        cost = work + _bytes_moved(op)
         if readers and (self.position[readers[-1]] >= deadline or not _is_cheap(cost, readers)):
             return
-        self.values[result] = _Repeat(0 if readers else cost, deadline)
+        self.values[result] = _Repeat(0 if readers else work, deadline)
 
     def _is_there(self, operand: SSAValue, result: SSAValue) -> bool:
         """Whether `operand` is kept anyway, or takes far less than `result`."""
@@ -118,11 +119,9 @@ class _Choice:
         return sorted(readers, key=self.position.__getitem__)
 
 
-def _cost(op: Operation) -> int:
-    """Operations, and bytes of operands and result."""
-    (result,) = op.results
-    moved = sum(tensor_bytes(type_of(v)) for v in (*op.operands, result) if shape_of(v))
-    return type_of(result).element_count() + moved
+def _bytes_moved(op: Operation) -> int:
+    """Of operands and result."""
+    return sum(tensor_bytes(type_of(v)) for v in (*op.operands, *op.results) if shape_of(v))
 
 
 def _is_cheap(cost: int, readers: list[Operation]) -> bool:

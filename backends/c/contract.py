@@ -417,11 +417,11 @@ class Contract:
 
     def _initial_entries(self) -> list[tuple[int, StorageEntry]]:
         """State that does not start as zeros."""
-        image = self.lowered.state_image
+        image = self.lowered.state_image.array()
         return [
             (n, e)
             for n, e in enumerate(self.lowered.state)
-            if any(image[e.offset : e.offset + _bytes(e)])
+            if image[e.offset : e.offset + _bytes(e)].any()
         ]
 
     def _arrays(self) -> list[tuple[str, StorageEntry, NDArray[np.generic]]]:

@@ -5,6 +5,7 @@ import os
 import pickle
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_nothing_is_mapped_that_nobody_holds() -> None:
 
 
 def test_what_is_not_written_is_zero() -> None:
-    def fill(file) -> None:
+    def fill(file: BinaryIO) -> None:
         file.seek(5)
         file.write(b"abc")
 
