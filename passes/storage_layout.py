@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self, TypeAlias
+from typing import BinaryIO, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import get_ints, i1, shape_of, type_of
 from niwaki.ir.dtypes import dtype_of
 from niwaki.ir.errors import UsageError
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import Part, StorageEntry
 from niwaki.ir.packing import Packing
 from niwaki.passes.arenas.problem import align
@@ -81,18 +82,20 @@ class StorageSpace:
             allocations=tuple(self.allocations[n] for n in order),
         )
 
-    def image(self, weights: Weights) -> bytes:
+    def image(self, weights: Weights) -> Image:
         """The bytes that the space holds at first.
 
         Raises UsageError if a parameter has no array of its shape in `weights`.
         """
-        image = bytearray(self.size)
-        for entry, fill in zip(self.entries, self.fills, strict=True):
-            named = isinstance(fill, str)
-            array = _parameter(fill, entry, weights) if named else np.full(entry.shape, fill)
-            content = array.astype(entry.dtype, order="C").tobytes()
-            image[entry.offset : entry.offset + len(content)] = content
-        return bytes(image)
+
+        def write(file: BinaryIO) -> None:
+            for entry, fill in zip(self.entries, self.fills, strict=True):
+                named = isinstance(fill, str)
+                array = _parameter(fill, entry, weights) if named else np.full(entry.shape, fill)
+                file.seek(entry.offset)
+                file.write(np.ascontiguousarray(array, entry.dtype).data)
+
+        return Image(self.size, write)
 
 
 def _parameter(name: str, entry: StorageEntry, weights: Weights) -> NDArray[np.generic]:

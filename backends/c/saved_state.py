@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niwaki.ir.errors import ModelFileError, UsageError
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import Lowered, StorageEntry
 from niwaki.ir.weights import Array
 
@@ -118,9 +119,9 @@ def _whole_name(entry: StorageEntry) -> str:
     return entry.name if entry.part is None else entry.part.whole
 
 
-def _content(entry: StorageEntry, image: bytes) -> Array:
+def _content(entry: StorageEntry, image: Image) -> Array:
     count = prod(entry.shape)
-    stored = np.frombuffer(image, entry.dtype, count, entry.offset)
+    stored = np.frombuffer(image.array(), entry.dtype, count, entry.offset)
     return stored.reshape(entry.shape) if entry.packing is None else entry.packing.plain(stored)
 
 

@@ -229,7 +229,7 @@ class WindowKernel(Construction):
     def _strip(self, product: PhaseProduct, strip: Strip, image: Index, row: Index) -> None:
         k, shape = self.k, self.shape
         source, first = read_strip(
-            k, strip, self.refs.anchor[0], self._scratch, self.plan.transposed, (image, row),
+            k, strip, self.refs.anchor[0], self.refs.scratch, self.plan.transposed, (image, row),
             self.target,
         )  # fmt: skip
 
