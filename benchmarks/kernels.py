@@ -8,32 +8,47 @@ its operations at the rate of a loop that only multiplies and adds (for matrix p
 whichever takes longer. Both loops run in turn with the kernel, so load from elsewhere slows all
 alike, and time is the thread's own. `ms.lost` is what a network's convolutions take beyond that in
 one full training step.
+
+Where a convolution has fewer multiplications (Winograd), its share may exceed 1; `winograd.tile`
+is the side of its tiles, with the time of the kernel that multiplies tap by tap over its own, both
+timed in turn. `ms.step` is the whole training step, with that of tap by tap over it.
 """
 
+import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
 import numpy as np
 from xdsl.dialects.func import FuncOp
+from xdsl.ir import Operation
 
 import niwaki
 from benchmarks.common import Row, interleaved, main
+from niwaki.backends.kernels.spec import memref_of
 from niwaki.backends.llvm.compile import LoadedObject
 from niwaki.backends.llvm.machine_limits import copy_loop, entry_call, peak_loop
 from niwaki.backends.llvm.object import object_code
-from niwaki.backends.targets import get_target
+from niwaki.backends.targets import Target, get_target
 from niwaki.ir.builder import ProgramBuilder, Value
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import shape_of
+from niwaki.ir.dialects.tensor_op import shape_of, type_of
+from niwaki.passes.kernel_library import Kernel, KernelLibrary
 from niwaki.passes.lower_to_plan import lower
 from tests import networks
 
-PRODUCTS = ((1024, 1024, 1024), (256, 256, 256), (64, 256, 784))
-"""Rows, columns, length of the sum."""
+PRODUCTS = (
+    (1024, 1024, 1024),
+    (256, 256, 256),
+    (64, 256, 784),
+    (128, 1376, 512),
+    (128, 512, 1376),
+    (1376, 512, 128),
+)
+"""Rows, columns, length of the sum; the last ones are of a decoder, and of its gradients."""
 NETWORKS: dict[str, Callable[[int], niwaki.Program]] = {
     "resnet18-224": partial(networks.resnet18, size=224),
     "mobilenetv2-w1.0-224": partial(networks.mobilenet_v2, size=224, width=1.0),
@@ -87,6 +102,10 @@ class Timing:
     kernel: float
     compute: float
     memory: float
+    tile: int | None
+    """The side of Winograd's tiles; None: the kernel multiplies tap by tap."""
+    taps: float
+    """Of the kernel that does."""
 
     @property
     def share(self) -> float:
@@ -94,11 +113,39 @@ class Timing:
         return max(self.compute, self.memory) / self.kernel
 
 
-def time_kernel(make: Callable[[ProgramBuilder], Value], seconds: float) -> Timing:
-    """Times the kernel of the program that `make` builds, on this machine."""
-    target = get_target("host")
-    builder = ProgramBuilder()
-    lowered = lower(builder.finish(make(builder)), target)
+def tap_by_tap(kernels: Iterable[Kernel]) -> dict[str, str]:
+    """Label -> the best alternative that is not Winograd's, where that is chosen."""
+    return {
+        kernel.label: next(a.name for a in kernel.alternatives if winograd_tile(a.name) is None)
+        for kernel in kernels
+        if winograd_tile(kernel.choice) is not None
+    }
+
+
+def winograd_tile(choice: str) -> int | None:
+    """The side of the tiles of an alternative; None if it is another algorithm's."""
+    match = re.fullmatch(r"winograd F\((\d+)x\d+\)", choice)
+    return None if match is None else int(match[1])
+
+
+def _kernel(value: Value, target: Target) -> Kernel:
+    op = value.owner
+    assert isinstance(op, Operation)
+    operands, results = ([memref_of(type_of(v)) for v in vs] for vs in (op.operands, op.results))
+    return KernelLibrary(target).compute(op, operands, results)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A compiled kernel on arrays of its own."""
+
+    run: Callable[[], object]
+    flops: int
+    port_bytes: int
+
+
+def _call(builder: ProgramBuilder, value: Value, target: Target) -> Call:
+    lowered = lower(builder.finish(value), target)
     entry = lowered.entries["forward"]
     rng = np.random.default_rng(0)
     ports = [rng.standard_normal(p.shape, np.float32) for p in (*entry.inputs, *entry.outputs)]
@@ -106,12 +153,27 @@ def time_kernel(make: Callable[[ProgramBuilder], Value], seconds: float) -> Timi
     arena = np.zeros(max(lowered.arena_bytes, 1) + 64, np.uint8)
     start = -arena.ctypes.data % 64
     loaded = LoadedObject(object_code(lowered, target), ["forward"])
-    call = entry_call(loaded, "forward", [arena[start:], empty, empty, *ports])
+    run = entry_call(loaded, "forward", [arena[start:], empty, empty, *ports])
+    return Call(run, sum(c.flops for c in entry.calls), sum(p.nbytes for p in ports))
+
+
+def time_kernel(make: Callable[[ProgramBuilder], Value], seconds: float) -> Timing:
+    """Times the kernel of the program that `make` builds, on this machine."""
+    target, builder = get_target("host"), ProgramBuilder()
+    value = make(builder)
+    kernel = _kernel(value, target)
+    tile = winograd_tile(kernel.choice)
+    calls = [_call(builder, value, target)]
+    if tile is not None:
+        builder = ProgramBuilder()
+        other = replace(target, choices=tap_by_tap([kernel]))
+        calls.append(_call(builder, make(builder), other))
     peak, flops = peak_loop(target)
-    copy = copy_loop(sum(p.nbytes for p in ports), target)
-    kernel, peak_ms, copy_ms = interleaved([call, peak, copy], seconds, 7, time.thread_time)
-    work = sum(c.flops for c in entry.calls)
-    return Timing(kernel, peak_ms * work / flops, copy_ms)
+    copy = copy_loop(calls[0].port_bytes, target)
+    steps = [peak, copy, *(call.run for call in calls)]
+    peak_ms, copy_ms, kernel_ms, *taps = interleaved(steps, seconds, 7, time.thread_time)
+    compute = peak_ms * calls[0].flops / flops
+    return Timing(kernel_ms, compute, copy_ms, tile, taps[0] if taps else kernel_ms)
 
 
 def _product(rows: int, columns: int, length: int, a: bool, b: bool) -> Timing:
@@ -145,6 +207,9 @@ def _network(name: str, batch: int, quick: bool) -> list[Row]:
             case = f"{name}/b{batch}/{layer.name}/{kind}"
             rows.append(Row(case, "ms.kernel", timing.kernel, "ms"))
             rows.append(Row(case, "roofline.share", timing.share, "of 1"))
+            if timing.tile is not None:
+                ratio = timing.taps / timing.kernel
+                rows.append(Row(case, "winograd.tile", timing.tile, "outputs", "taps", ratio))
             shares.append(timing.share)
             total += count * timing.kernel
             lost += count * timing.kernel * (1 - timing.share)
@@ -154,6 +219,28 @@ def _network(name: str, batch: int, quick: bool) -> list[Row]:
         Row(case, "roofline.median", statistics.median(shares), "of 1"),
         Row(case, "ms.convolutions", total, "ms"),
         Row(case, "ms.lost", lost, "ms"),
+        *(() if quick else _step(name, batch)),
+    ]
+
+
+def _step(name: str, batch: int) -> list[Row]:
+    """The full training step of a network, and the arena that it needs."""
+    program, rng = NETWORKS[name](batch), np.random.default_rng(0)
+    forward = program.function("forward")
+    assert isinstance(forward, FuncOp)
+    x = rng.standard_normal(shape_of(forward.body.block.args[0]), np.float32)
+    y = rng.integers(0, 10, batch).astype(np.int32)
+    step = niwaki.compile(program, optimizer=niwaki.SGD(1e-3))
+    tuning = niwaki.Tuning().updated(step.target, tap_by_tap(step.choices))
+    other = niwaki.compile(program, optimizer=niwaki.SGD(1e-3), tuning=tuning)
+    ours, taps = interleaved(
+        [lambda: step(x, y), lambda: other(x, y)], 2.0 * batch, 7, time.thread_time
+    )
+    arenas = [s.lowered.arena_bytes / 1e6 for s in (step, other)]
+    case = f"{name}/b{batch}"
+    return [
+        Row(case, "ms.step", ours, "ms", "taps", taps / ours),
+        Row(case, "mb.arena", arenas[0], "MB", "taps", arenas[1] / arenas[0]),
     ]
 
 

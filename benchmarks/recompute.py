@@ -57,10 +57,9 @@ def _training_problem(program: Program) -> tuple[RecomputeProblem, list[int], li
     target = get_target("x86-64")
     for step in training_pipeline(TrainingOptions(), target)[:-1]:
         step.apply(NiwakiContext(program.weights), program.module)
-    layout = StorageLayout(program.module, target.alignment)
-    schedule, calls = schedule_problem(
-        program.function("train_step"), layout, KernelLibrary(target)
-    )
+    library = KernelLibrary(target)
+    layout = StorageLayout(program.module, library)
+    schedule, calls = schedule_problem(program.function("train_step"), layout, library)
     flops = [call.kernel.spec.flops for call in calls]
     return recompute_problem(schedule, calls), best_greedy_order(schedule), flops
 

@@ -127,7 +127,7 @@ def attainable(lowered: Lowered, entry: str, arrays: Sequence[NDArray[np.generic
     text = text.replace(head, "define internal void @pool.unused(") + _TIMED_RUN
     loaded = LoadedObject(compile_object(text, target), [entry, "saved"], threads=2)
     images = (lowered.state_image, lowered.constants_image)
-    spaces = [np.frombuffer(image + bytes(64), np.uint8).copy() for image in images]
+    spaces = [np.frombuffer(bytes(image) + bytes(64), np.uint8).copy() for image in images]
     memory = [aligned_bytes(lowered.arena_bytes), *spaces, *arrays]
     block, saved = pointer_block(memory), np.zeros(1, np.int64)
     ratios: list[float] = []

@@ -1,4 +1,4 @@
-"""The model's choice of kernels against measured choice, and how well the model ranks them.
+"""The model's choice of kernels against measured choice.
 
     python -m benchmarks.tuning [--quick] [--json PATH]
 
@@ -6,11 +6,9 @@ One thread. The step as the model chooses and the tuned step run in turn, and ti
 own; `ratio` is untuned / tuned. `kernels.changed` is how many kernels a measurement chose
 otherwise, of those that have alternatives. Of the kernels by themselves, measured again after
 tuning: `model.loss` is what the model's choices take over the fastest alternatives', all calls of a
-step together; `model.loss.worst` that of the worst kernel; `model.rank` the rank correlation
-(Spearman) between estimated and measured times of a kernel's alternatives, on average.
+step together; `model.loss.worst` that of the worst kernel.
 """
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -34,43 +32,30 @@ KERNEL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """A kernel's alternatives by name: seconds, and the cycles that the model expects."""
+class Measured:
+    """A kernel's alternatives by name: seconds."""
 
     calls: int
     preferred: str
     seconds: Mapping[str, float]
-    cycles: Mapping[str, float]
 
     @property
     def loss(self) -> float:
         """What the model's choice takes over the fastest one, less 1."""
         return self.seconds[self.preferred] / min(self.seconds.values()) - 1
 
-    @property
-    def correlation(self) -> float:
-        """Of the ranks by time and by cycles."""
-        names = list(self.seconds)
 
-        def places(values: Mapping[str, float]) -> list[int]:
-            ordered = sorted(names, key=lambda name: values[name])
-            return [ordered.index(name) for name in names]
-
-        return statistics.correlation(places(self.seconds), places(self.cycles))
-
-
-def rankings(step: niwaki.TrainingStep, seconds: float) -> list[Ranking]:
+def measurements(step: niwaki.TrainingStep, seconds: float) -> list[Measured]:
     """Of the kernels that a training step calls, those of most operations first."""
     calls = Counter(call.kernel for call in step.lowered.entries["train_step"].calls)
     called = {kernel.identity: calls[kernel.name] for kernel in step.lowered.kernels}
     timer = KernelTimer(step.target, step.lowered.arena_bytes + step.lowered.state_bytes)
     end = time.perf_counter() + seconds
 
-    def measured(kernel: Kernel) -> Ranking:
+    def measured(kernel: Kernel) -> Measured:
         found = kernel.alternatives
         times = timer.seconds({a.name: a.spec() for a in found}, KERNEL_SECONDS)
-        cycles = {a.name: a.cycles for a in found}
-        return Ranking(called[kernel.identity], found[0].name, times, cycles)
+        return Measured(called[kernel.identity], found[0].name, times)
 
     ordered = sorted(step.choices, key=lambda kernel: kernel.spec.cost, reverse=True)
     return [
@@ -90,7 +75,7 @@ def run_case(name: str, batch: int, quick: bool) -> list[Row]:
     tuned = niwaki.compile(network, optimizer=optimizer, tuning=tuning)
     steps = [lambda: untuned(*data), lambda: tuned(*data)]
     before, after = interleaved(steps, 2 if quick else 15, 7, time.thread_time)
-    ranked = rankings(untuned, 10 if quick else 60)
+    ranked = measurements(untuned, 10 if quick else 60)
     chosen = sum(r.calls * r.seconds[r.preferred] for r in ranked)
     best = sum(r.calls * min(r.seconds.values()) for r in ranked)
     case = f"{name}/b{batch}"
@@ -100,7 +85,6 @@ def run_case(name: str, batch: int, quick: bool) -> list[Row]:
         Row(case, "kernels.changed", tuned.tuned_kernels, f"of {len(untuned.choices)}"),
         Row(case, "model.loss", 100 * (chosen / best - 1), "%"),
         Row(case, "model.loss.worst", 100 * max(r.loss for r in ranked), "%"),
-        Row(case, "model.rank", statistics.mean(r.correlation for r in ranked), "of 1"),
     ]
 
 

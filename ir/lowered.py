@@ -10,6 +10,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
 from niwaki.ir.dialects.plan import ProgramOp, RegionRange
+from niwaki.ir.image import Image
+from niwaki.ir.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class StorageEntry:
     kind: Literal["parameter", "optimizer", "counter", "constant"]
     part: "Part | None" = None
     """Of a parameter that is stored in parts."""
+    packing: Packing | None = None
+    """How the tensor lies in the stored elements; None: as it is."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,9 @@ class Lowered:
     """What a step changes: updated parameters, optimizer state, counters; by offset."""
     constants: tuple[StorageEntry, ...]
     """Frozen weights, by offset."""
-    state_image: bytes
+    state_image: Image
     """The state before the first step."""
-    constants_image: bytes
+    constants_image: Image
     entries: Mapping[str, EntryPoint]
     target_name: str
     regions: tuple[RegionUse, ...] = ()

@@ -104,7 +104,7 @@ def compile(
         target=machine,
         lr=options.optimizer.lr,
         description=_describe(options),
-        layouts=_layouts(program, plan.program.program),
+        layouts=_layouts(program, plan.program.program, lowered),
         session=session,
         lower_portable=partial(
             compile_program,
@@ -153,7 +153,7 @@ def _session(lowered: Lowered, host: Target) -> Session:
     return Session(lowered, code.program, code.kernels, host.threads)
 
 
-def _layouts(program: Program, planned: Program) -> Layouts:
+def _layouts(program: Program, planned: Program, lowered: Lowered) -> Layouts:
     """Of the parameters of `program`, as the plan stores them: passes may change their orders."""
     found = {
         op.key: _layout(op) for op in program.module.walk() if isinstance(op, train.ParameterOp)
@@ -161,6 +161,9 @@ def _layouts(program: Program, planned: Program) -> Layouts:
     for op in planned.module.walk():
         if isinstance(op, train.ParameterOp) and op.key in found:
             found[op.key] = _layout(op)
+    for entry in lowered.constants:
+        if entry.packing is not None and entry.name in found:
+            found[entry.name] = replace(found[entry.name], packing=entry.packing)
     return found
 
 

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from niwaki.ir.packing import Packing
 from niwaki.ir.weights import Array
 
 
@@ -18,15 +19,20 @@ class Layout:
     orders: tuple[tuple[int, ...], ...] = ()
     """Of the channels: for each dimension the index of the file's that stands at each place; empty
     for dimensions, or a whole array, in the file's order."""
+    packing: Packing | None = None
+    """Of what results; None: it is stored as it is."""
 
     def stored(self, array: Array) -> Array:
         """The stored form of the file's `array`."""
         if self.permutation is not None:
             array = array.transpose(self.permutation)
-        return self._take(array, inverse=False)
+        array = self._take(array, inverse=False)
+        return array if self.packing is None else self.packing.packed(array)
 
     def original(self, array: Array) -> Array:
         """The file's form of the stored `array`."""
+        if self.packing is not None:
+            array = self.packing.plain(array)
         array = self._take(array, inverse=True)
         return array if self.permutation is None else array.transpose(np.argsort(self.permutation))
 

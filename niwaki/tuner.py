@@ -31,12 +31,16 @@ def fastest_choices(
     """Label of each kernel -> its fastest alternative; the model's unless another clearly wins.
 
     `step_bytes`: what a step reads and writes. `seconds`: of all measurements, about; the kernels
-    of most operations come first, and those that time does not suffice for are left out.
+    of most operations come first, and those that time does not suffice for are left out. Of
+    kernels of one label, which differ in layouts, one stands for all.
     """
     timer = KernelTimer(target, step_bytes)
     end = time.perf_counter() + seconds
     choices: dict[str, str] = {}
-    ordered = sorted(kernels, key=lambda kernel: kernel.spec.cost, reverse=True)
+    dearest: dict[str, Kernel] = {}
+    for kernel in sorted(kernels, key=lambda kernel: kernel.spec.cost, reverse=True):
+        dearest.setdefault(kernel.label, kernel)
+    ordered = list(dearest.values())
     for number, kernel in enumerate(ordered):
         report(number, len(ordered))
         rest = end - time.perf_counter()

@@ -209,7 +209,22 @@ class _Bufferizer:
             self.views[result] = view
             self.writer[result] = len(self.program.calls)
         if kernel is not None:
+            kernel, reads = self._prepacked(op, kernel, reads)
             self._call(op, kernel, reads, writes, op.operands)
+
+    def _prepacked(
+        self, op: Operation, kernel: Kernel, reads: tuple[View, ...]
+    ) -> tuple[Kernel, tuple[View, ...]]:
+        """The kernel for a packed parameter, and what it reads, where one is stored so."""
+        prepacked = kernel.spec.prepacked
+        if prepacked is None:
+            return kernel, reads
+        number = prepacked.operand
+        view = self.layout.packed_view(op.operands[number], prepacked.packing)
+        if view is None:
+            return kernel, reads
+        self.program.steps.append(view)
+        return self.library.prepacked(kernel), (*reads[:number], view, *reads[number + 1 :])
 
     def _start_from_table(
         self, op: nn.AddRowsOp, reads: tuple[View, ...], result: View

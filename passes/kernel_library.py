@@ -1,8 +1,8 @@
 """The kernels of a module: chosen once for equal operations at equal layouts."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from hashlib import sha256
 
 from xdsl.dialects.builtin import MemRefType
@@ -27,8 +27,10 @@ class Kernel:
     spec: KernelSpec
     key: Hashable
     """What it computes, at which layouts: with the target and the choice, the function."""
+    operation: Hashable = None
+    """What it computes, at any layout."""
     alternatives: tuple[Alternative, ...] = ()
-    """The ways to compute it, the model's choice first; none where there is no choice."""
+    """The ways to compute it, the model's choice first."""
     choice: str = ""
     """The alternative among them that `spec` is."""
 
@@ -39,8 +41,11 @@ class Kernel:
 
     @cached_property
     def label(self) -> str:
-        """Under which its choice is kept."""
-        return _label(self.kind, self.key)
+        """Under which its choice is kept: one for all layouts.
+
+        Which parameters are stored packed is decided by the choice, before results have layouts.
+        """
+        return _label(self.kind, self.operation)
 
 
 class KernelLibrary:
@@ -54,19 +59,32 @@ class KernelLibrary:
         self, op: Operation, operands: Sequence[MemRefType], results: Sequence[MemRefType]
     ) -> Kernel:
         """The kernel of `op` (nn.fused or another operation of `nn`) at these layouts."""
-        key = (tuple(operands), tuple(results), _structure(op))
+        operation = _structure(op)
+        key = (tuple(operands), tuple(results), operation)
         if key not in self._kernels:
-            found = alternatives(op, operands, results, self.target)
-            chosen = self._choose(found, kind_of(op), key)
+            kind, found = kind_of(op), alternatives(op, operands, results, self.target)
+            chosen = self._choose(found, kind, operation)
             spec = on_threads(chosen.spec(), self.target)
-            self._kernels[key] = Kernel(kind_of(op), spec, key, tuple(found), chosen.name)
+            self._kernels[key] = Kernel(kind, spec, key, operation, tuple(found), chosen.name)
         return self._kernels[key]
 
-    def _choose(self, found: Sequence[Alternative], kind: str, key: Hashable) -> Alternative:
+    def _choose(self, found: Sequence[Alternative], kind: str, operation: Hashable) -> Alternative:
         if len(found) == 1 or not self.target.choices:
             return found[0]
-        name = self.target.choices.get(_label(kind, key))
+        name = self.target.choices.get(_label(kind, operation))
         return next((a for a in found if a.name == name), found[0])
+
+    def prepacked(self, kernel: Kernel) -> Kernel:
+        """`kernel`, one that packs an operand, for an operand that comes packed."""
+        key = ("prepacked", kernel.key)
+        if key not in self._kernels:
+            assert kernel.spec.prepacked is not None
+            spec = on_threads(kernel.spec.prepacked.spec, self.target)
+            found = tuple(
+                Alternative(a.name, partial(_without_packing, a)) for a in kernel.alternatives
+            )
+            self._kernels[key] = replace(kernel, spec=spec, key=key, alternatives=found)
+        return self._kernels[key]
 
     def copy(self, source: MemRefType, destination: MemRefType) -> Kernel:
         """The kernel that copies between two layouts of one shape."""
@@ -77,9 +95,15 @@ class KernelLibrary:
         return self._kernels[key]
 
 
-def _label(kind: str, key: Hashable) -> str:
-    """The kind, and a hash of what is computed at which layouts."""
-    return f"{kind} {sha256(repr(key).encode()).hexdigest()[:24]}"
+def _label(kind: str, operation: Hashable) -> str:
+    """The kind, and a hash of what is computed."""
+    return f"{kind} {sha256(repr(operation).encode()).hexdigest()[:24]}"
+
+
+def _without_packing(alternative: Alternative) -> KernelSpec:
+    """The kernel for an operand that comes as that kernel wants it, packed or plain."""
+    spec = alternative.spec()
+    return spec if spec.prepacked is None else spec.prepacked.spec
 
 
 def kind_of(op: Operation) -> str:

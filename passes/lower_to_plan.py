@@ -97,9 +97,9 @@ class ProgramPlan:
         """Raises what `lower` raises, but for missing arrays."""
         self.program = program
         self.target = target
-        self.layout = StorageLayout(program.module, target.alignment)
-        self._kernels = _Kernels()
         library = KernelLibrary(target)
+        self.layout = StorageLayout(program.module, library)
+        self._kernels = _Kernels()
         self.functions = [
             _FunctionLowering(function, self.layout, library, self._kernels)
             for function in functions(program.module)
@@ -285,7 +285,8 @@ class _FunctionLowering:
         offsets.update(storage)
 
         def define(view: View) -> None:
-            op = _view_op(view, offsets.get(view.allocation, 0))
+            is_port = view.allocation.index is not None
+            op = _view_op(view, 0 if is_port else offsets[view.allocation])
             block.add_op(op)
             values[view] = op.view
 

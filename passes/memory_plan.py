@@ -84,7 +84,8 @@ def plan_memory(
         step.apply(NiwakiContext(program.weights.copy()), module)
         _keep_training(module)
     function = find_function(module, "train_step", "the pipeline makes it")
-    return _plan(function, StorageLayout(module, target.alignment), target)
+    library = KernelLibrary(target)
+    return _plan(function, StorageLayout(module, library), library)
 
 
 def _keep_training(module: ModuleOp) -> None:
@@ -96,10 +97,10 @@ def _keep_training(module: ModuleOp) -> None:
             function.erase()
 
 
-def _plan(function: FuncOp, layout: StorageLayout, target: Target) -> MemoryPlan:
-    program = bufferize(function, layout, KernelLibrary(target), block_order(function))
+def _plan(function: FuncOp, layout: StorageLayout, library: KernelLibrary) -> MemoryPlan:
+    program = bufferize(function, layout, library, block_order(function))
     places = ArenaSpans(program)
-    arena = places.problem(target.alignment)
+    arena = places.problem(library.target.alignment)
     plan = plan_arena(arena)
     verify_arena(arena, plan)
     times, live = loads(arena.buffers)

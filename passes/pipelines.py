@@ -32,6 +32,7 @@ from niwaki.passes.micro_batch import MicroBatchPass
 from niwaki.passes.narrow_stash import NarrowStashPass
 from niwaki.passes.order_channels import OrderChannelsPass, order_channels
 from niwaki.passes.recompute import RecomputePass, recompute
+from niwaki.passes.recompute_elementwise import RecomputeElementwisePass
 from niwaki.passes.schedule import SchedulePass, schedule
 from niwaki.passes.select_updates import SelectUpdatesPass, select_updates
 from niwaki.passes.set_batch import SetBatchPass
@@ -119,6 +120,7 @@ def training_pipeline(
         DcePass(),
         *(() if rows is None else (TileRowsPass(rows),)),
         *((SplitParametersPass(),) if target.has_flash and techniques.split_parameters else ()),
+        RecomputeElementwisePass(),
         FusePass(),
         *(() if budget is None else (_RecomputeFor(target, budget),)),
         _ScheduleFor(target),

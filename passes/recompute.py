@@ -46,7 +46,8 @@ class RecomputePass(ModulePass):
 def recompute(module: ModuleOp, target: Target, budget: int) -> None:
     """See RecomputePass; for a target that need not be in the table."""
     function = find_function(module, "train_step", "run build-training first")
-    layout, library = StorageLayout(module, target.alignment), KernelLibrary(target)
+    library = KernelLibrary(target)
+    layout = StorageLayout(module, library)
     problem, calls = schedule_problem(function, layout, library)
     order = best_greedy_order(problem)
     trace = cheapest_runs(recompute_problem(problem, calls), order, budget)

@@ -60,7 +60,8 @@ def schedule(
         raise UsageError(f"unknown order '{order}': use exact, greedy or source")
     if nodes < 0:
         raise UsageError(f"nodes is {nodes}: a search takes 0 search nodes or more")
-    layout, library = StorageLayout(module, target.alignment), KernelLibrary(target)
+    library = KernelLibrary(target)
+    layout = StorageLayout(module, library)
     for function in functions(module):
         problem, calls = schedule_problem(function, layout, library)
         if order != "source":

@@ -38,6 +38,7 @@ _CLASSES = {
     "narrow-stash": "NarrowStashPass",
     "order-channels": "OrderChannelsPass",
     "recompute": "RecomputePass",
+    "recompute-elementwise": "RecomputeElementwisePass",
     "schedule": "SchedulePass",
     "select-updates": "SelectUpdatesPass",
     "set-batch": "SetBatchPass",

@@ -21,6 +21,7 @@ from xdsl.ir import Block, Region
 
 from niwaki.backends.kernels.builder import KernelBuilder, Value
 from niwaki.ir.dialects import plan
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import (
     Buffer,
     CallInfo,
@@ -187,8 +188,8 @@ def small_model(target: str = "host", name: str = HOSTILE) -> Lowered:
             StorageEntry("unused", 0, (N,), "float32", None, "constant"),
             StorageEntry(f"{name}.scale", 64, (N,), "float32", None, "constant"),
         ),
-        state_image=state_image,
-        constants_image=constants_image,
+        state_image=Image.of(state_image),
+        constants_image=Image.of(constants_image),
         entries={
             "train_step": EntryPoint(
                 "train_step", (x, y, lr), (loss,), 16, 16, (_DIFFERENCE,), calls

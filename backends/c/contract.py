@@ -25,6 +25,7 @@ from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.backends.c.saved_state import MAGIC, model_hash, payload_bytes, saved_rows
 from niwaki.backends.targets import get_target
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
 
 _DOCS = {
@@ -416,11 +417,11 @@ class Contract:
 
     def _initial_entries(self) -> list[tuple[int, StorageEntry]]:
         """State that does not start as zeros."""
-        image = self.lowered.state_image
+        image = self.lowered.state_image.array()
         return [
             (n, e)
             for n, e in enumerate(self.lowered.state)
-            if any(image[e.offset : e.offset + _bytes(e)])
+            if image[e.offset : e.offset + _bytes(e)].any()
         ]
 
     def _arrays(self) -> list[tuple[str, StorageEntry, NDArray[np.generic]]]:
@@ -478,8 +479,8 @@ def _bytes(entry: StorageEntry) -> int:
     return prod(entry.shape) * np.dtype(entry.dtype).itemsize
 
 
-def _array(entry: StorageEntry, image: bytes) -> NDArray[np.generic]:
-    return np.frombuffer(image, entry.dtype, prod(entry.shape), entry.offset)
+def _array(entry: StorageEntry, image: Image) -> NDArray[np.generic]:
+    return np.frombuffer(image.array(), entry.dtype, prod(entry.shape), entry.offset)
 
 
 def _storage_table(entries: Sequence[StorageEntry]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niwaki.ir.errors import ModelFileError, UsageError
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import Lowered, StorageEntry
 from niwaki.ir.weights import Array
 
@@ -118,14 +119,15 @@ def _whole_name(entry: StorageEntry) -> str:
     return entry.name if entry.part is None else entry.part.whole
 
 
-def _content(entry: StorageEntry, image: bytes) -> Array:
+def _content(entry: StorageEntry, image: Image) -> Array:
     count = prod(entry.shape)
-    return np.frombuffer(image, entry.dtype, count, entry.offset).reshape(entry.shape)
+    stored = np.frombuffer(image.array(), entry.dtype, count, entry.offset)
+    return stored.reshape(entry.shape) if entry.packing is None else entry.packing.plain(stored)
 
 
 def _assembled(parts: Sequence[tuple[StorageEntry, Array]]) -> Array:
     """The array of the user's parameter."""
-    starts = [(0,) * len(e.shape) if e.part is None else e.part.starts for e, _ in parts]
+    starts = [(0,) * a.ndim if e.part is None else e.part.starts for e, a in parts]
     ends = [tuple(map(int.__add__, s, a.shape)) for s, (_, a) in zip(starts, parts, strict=True)]
     whole = np.empty(tuple(map(max, zip(*ends, strict=True))), parts[0][1].dtype)
     for start, end, (_, array) in zip(starts, ends, parts, strict=True):

@@ -39,6 +39,7 @@ from niwaki.ir.dialects.kernel import (
     LoadWordOp,
     MultiplyHighOp,
     PackHalvesOp,
+    PrefetchOp,
     RowDotsOp,
     SaturateOp,
     SelectOp,
@@ -306,6 +307,10 @@ class KernelBuilder:
         """Stores a scalar or a vector."""
         kind = vector.StoreOp if isinstance(value.type, VectorType) else memref.StoreOp
         self._insert(kind.create(operands=[value, ref, *(self.index(i) for i in indices)]))
+
+    def prefetch(self, ref: Value, indices: Sequence[Index]) -> None:
+        """Brings the cache line of an element, which need not exist, into the cache."""
+        self._insert(PrefetchOp.create(operands=[ref, *(self.index(i) for i in indices)]))
 
     # --- arithmetic on scalars and vectors alike
 

@@ -15,22 +15,23 @@ _MOST_POINTERS = 8
 """Rows of a tile that each need a register for their address."""
 _LATENCY = 4
 """Cycles until the result of a multiply-add can be used."""
-_FIRST_CACHE_BYTES = 32 << 10
-COPY_CYCLES = 2
-"""To load and store a vector."""
-_FAR_CYCLES = (0.5, 1.5)
-"""More for a vector that comes from the largest cache of a core, or from behind it, in order."""
-SUM_CYCLES = 12
-"""To add a vector of a tile to sums that wait in scratch."""
-RUN_CYCLES = 3
-"""To begin a run of elements to copy."""
-_TRANSPOSE_CYCLES = 6
-"""Of a vector, while it is packed."""
-_ACROSS_CYCLES = 8
-"""To add up the lanes of a vector."""
+_LEAST_ROWS_TO_PACK = 12
+"""Rows of A for which rewriting B pays."""
+_LEAST_ROWS_BESIDE_DOTS = 48
+"""Rows of A for which it pays even beside dot products of what is in cache."""
+_MOST_ROWS_UNPACKED = 64
+"""Rows of A up to which it does not pay for a B that fills the cache."""
 
 _STRIP_POSITIONS = 192
 """Of a strip of a convolution: they share one pass over its packed filter."""
+_LEAST_POSITIONS_FOR_STRIPS = 64
+"""Fewer would not outweigh loading and storing the sums."""
+_CACHES_FOR_STRIPS = 6
+"""Below, the next larger cache keeps up."""
+
+_BANDS = 8
+_LEAST_OF_BAND = 128
+"""Terms of each sum."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,63 @@ class RegisterTile:
         return f"{self.rows}x{self.blocks}"
 
 
-def spends_scratch(target: Target) -> bool:
-    """Whether scratch may buy time: scalar machines gain nothing, boards have none to spare."""
-    return target.lanes > 1 and not target.has_flash
+def packs_columns(rows: int, target: Target) -> bool:
+    """Whether B is packed in panels: for vectors only, and enough rows to share the work."""
+    return target.lanes > 1 and rows >= _LEAST_ROWS_TO_PACK
+
+
+def packs_instead_of_dots(rows: int, column_bytes: int, target: Target) -> bool:
+    """Whether B, contiguous along the sum, is packed where dot products could read it in place.
+
+    Dot products wait for memory, and their epilogue takes one element at a time; packing has to be
+    shared by more rows, fewer where B is larger than the cache.
+    """
+    least = _LEAST_ROWS_BESIDE_DOTS
+    if column_bytes > target.cache_bytes:
+        least //= 2
+    return target.lanes > 1 and rows >= least
+
+
+def keeps_columns(rows: int, column_bytes: int, target: Target) -> bool:
+    """Whether B, contiguous along its rows, is read where it is, again for each tile of rows.
+
+    It then stays in cache, and rows are too few to share the work of packing; of a smaller B more
+    rows are, since more of it stays in the first cache.
+    """
+    read_again = rows * column_bytes
+    return (
+        column_bytes <= target.cache_bytes
+        and read_again <= _MOST_ROWS_UNPACKED * target.cache_bytes
+    )
+
+
+def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
+    """Whether a filter's cotangent is summed up strip by strip of positions.
+
+    For vectors only, and if tiles would read much more than stays in cache, one after another.
+    """
+    return (
+        target.lanes > 1
+        and positions >= _LEAST_POSITIONS_FOR_STRIPS
+        and read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
+    )
+
+
+def band_count(terms: int, sums: int, target: Target) -> int:
+    """In how many bands `sums` sums of so many terms are kept apart until all are added up.
+
+    Threads can share the bands. There are as many for one thread, so that results are the same.
+    """
+    fit = 4 * sums * _BANDS <= target.cache_bytes // 4
+    shared = target.lanes > 1 and not target.has_flash and terms >= _BANDS * _LEAST_OF_BAND
+    return _BANDS if shared and fit else 1
+
+
+def register_tile(
+    rows: int, columns: int, target: Target, regular: Callable[[int], bool]
+) -> RegisterTile:
+    """The first of `register_tiles`."""
+    return register_tiles(rows, columns, target, regular)[0]
 
 
 def register_tiles(
@@ -54,6 +109,7 @@ def register_tiles(
 ) -> list[RegisterTile]:
     """The best tile of each number of vectors, the one that takes the fewest cycles first.
 
+    There are at least one row and one column.
     `regular`: whether all tiles of that many rows lie alike in memory, so that one address
     register serves all rows of a tile.
     """
@@ -67,7 +123,8 @@ def register_tiles(
             alike = regular(height)
             if not alike and height > _MOST_POINTERS:
                 continue
-            cycles = _cycles(rows, vectors, height, blocks) * (1.0 if alike else 1.1)
+            cycles = product_cycles(rows, vectors, RegisterTile(height, blocks))
+            cycles *= 1.0 if alike else 1.1
             if cycles < least:
                 best, least = RegisterTile(height, blocks), cycles
         if least < float("inf"):
@@ -75,15 +132,9 @@ def register_tiles(
     return [tile for _, tile in sorted(found, key=lambda item: item[0])]
 
 
-def product_cycles(
-    rows: int, columns: int, length: int, tile: RegisterTile, target: Target
-) -> float:
-    """Of a product whose operands are in the smallest cache."""
-    return length * _cycles(rows, -(-columns // target.lanes), tile.rows, tile.blocks)
-
-
-def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
-    """Of one term of every sum."""
+def product_cycles(rows: int, vectors: int, register_tile: RegisterTile) -> float:
+    """Of one term of every sum of rows x vectors."""
+    height, blocks = register_tile.rows, register_tile.blocks
 
     def tile(height: int, blocks: int) -> int:
         return max(height * blocks, height + blocks, _LATENCY) + 1
@@ -96,42 +147,6 @@ def _cycles(rows: int, vectors: int, height: int, blocks: int) -> int:
     count = -(-vectors // blocks)
     wide = vectors - (count - 1) * -(-vectors // count)
     return (count - 1) * strip(-(-vectors // count)) + strip(max(wide, 1))
-
-
-def unpacked_cycles(
-    rows: int, columns: int, length: int, tile: RegisterTile, target: Target
-) -> float:
-    """Of a product that reads B where it is: all of it for every row of tiles.
-
-    That takes longer if B does not stay in the smallest cache.
-    """
-    far = _far_cycles(4 * length * columns, target)
-    vectors = -(-rows // tile.rows) * length * -(-columns // target.lanes)
-    return product_cycles(rows, columns, length, tile, target) + far * vectors
-
-
-def dots_cycles(rows: int, columns: int, length: int, target: Target) -> float:
-    """Of a product by dot products, in tiles of 4 x 4.
-
-    All of B is read for every row of tiles.
-    """
-    tiles = -(-rows // 4) * -(-columns // 4)
-    height, width = min(rows, 4), min(columns, 4)
-    step = max(height * width, height + width, _LATENCY) + 1
-    step += 2 * width * _far_cycles(4 * length * columns, target)
-    return tiles * (-(-length // target.lanes) * step + height * width * _ACROSS_CYCLES)
-
-
-def _far_cycles(size: int, target: Target) -> float:
-    """More for each vector of `size` bytes that are read again and again."""
-    if size <= _FIRST_CACHE_BYTES:
-        return 0
-    return _FAR_CYCLES[size > target.cache_bytes]
-
-
-def pack_cycles(elements: int, transposed: bool, target: Target) -> float:
-    """To rewrite so many elements in panels; `transposed`: where columns lie as rows."""
-    return elements / target.lanes * (_TRANSPOSE_CYCLES if transposed else COPY_CYCLES)
 
 
 def divisor(count: int, least: int) -> int:

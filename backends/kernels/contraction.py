@@ -1,6 +1,6 @@
 """Which kernels compute a contraction, and matrix products."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -16,15 +16,16 @@ from niwaki.backends.kernels import (
     filter_gradient,
     gradient_strips,
     windows,
+    winograd,
+    winograd_gradient,
 )
-from niwaki.backends.kernels.alternatives import Alternative, by_cycles, only
+from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.builder import Index, Value
 from niwaki.backends.kernels.choice import (
-    COPY_CYCLES,
-    RegisterTile,
-    dots_cycles,
-    spends_scratch,
-    unpacked_cycles,
+    keeps_columns,
+    packs_columns,
+    packs_instead_of_dots,
+    sums_by_strips,
 )
 from niwaki.backends.kernels.gather import FilterCotangent, Gathering
 from niwaki.backends.kernels.integer import (
@@ -44,18 +45,13 @@ from niwaki.backends.kernels.product import (
     multiply_dots,
     multiply_outer,
     transpose,
+    use_dots,
 )
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.tiles import panels, tile_rows
+from niwaki.backends.kernels.weight_panels import PackedWeight
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
-
-Offer: TypeAlias = Callable[[Gathering, Contraction], list[Alternative]]
-"""The alternatives of one algorithm for a convolution or its input's cotangent; none: unfit."""
-
-_ON_VECTORS: tuple[Offer, ...] = (windows.alternatives, convolution.alternatives)
-_ON_SCALARS: tuple[Offer, ...] = (convolution.alternatives,)
 
 
 def select_contraction(
@@ -74,26 +70,35 @@ def contraction_alternatives(
     results: Sequence[MemRefType],
     target: Target,
 ) -> list[Alternative]:
-    """Of a convolution, one of its cotangents, or a matrix product, with epilogue; best first."""
+    """Of a convolution, one of its cotangents, or a matrix product, with epilogue; best first.
+
+    Their names follow from the operation and the target alone, whatever the layouts.
+    """
     anchor = Group.of(op).anchor
     contraction = Contraction(op, tuple(operands), tuple(results), target)
     if isinstance(anchor, nn.MatmulOp):
-        return by_cycles(_matmul_alternatives(_Sizes.of(anchor), contraction))
+        return _matmul_alternatives(anchor, contraction)
     spec = _select_vectors(anchor, contraction) if target.vector_dots else None
     if spec is None and target.packed_halves:
         spec = _select_packed(anchor, contraction)
     if spec is not None:
-        return [only("codes", spec)]
+        return [Alternative("codes", lambda: spec)]
     if isinstance(anchor, FilterCotangent):
         x = shape_of(anchor.x)
         if anchor.window.groups == x[3] == shape_of(anchor.dy)[3]:
-            return [only("depthwise", depthwise.select_filter_gradient(anchor, contraction))]
-        return by_cycles(_filter_cotangent(anchor, contraction))
+            spec = partial(depthwise.select_filter_gradient, anchor, contraction)
+            return [Alternative("depthwise", spec)]
+        return _filter_cotangent(anchor, contraction)
     assert isinstance(anchor, Gathering)
     if _is_depthwise(anchor):
-        return [only("depthwise", depthwise.select_gather(anchor, contraction))]
-    offers = _ON_SCALARS if target.lanes == 1 else _ON_VECTORS
-    return by_cycles(a for offer in offers for a in offer(anchor, contraction))
+        return [Alternative("depthwise", partial(depthwise.select_gather, anchor, contraction))]
+    gathered = convolution.alternatives(anchor, contraction)
+    if target.lanes == 1:
+        return gathered
+    in_place = windows.alternatives(anchor, contraction)
+    if packs_columns(convolution.shape_of_gathering(anchor).positions, target):
+        return winograd.alternatives(anchor, contraction, [*in_place, *gathered])
+    return [*gathered, *in_place]
 
 
 def _select_vectors(anchor: Operation | None, contraction: Contraction) -> KernelSpec | None:
@@ -130,10 +135,14 @@ def _select_packed(anchor: Operation | None, contraction: Contraction) -> Kernel
 
 def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> list[Alternative]:
     shape = filter_gradient.shape_of_filter_gradient(anchor)
-    found = filter_gradient.alternatives(shape, contraction)
-    if spends_scratch(contraction.target):
-        found += gradient_strips.alternatives(shape, contraction)
-    return found
+    tiles = filter_gradient.alternatives(shape, contraction)
+    if contraction.target.lanes == 1:
+        return tiles
+    strips = gradient_strips.alternatives(shape, contraction)
+    read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
+    by_strips = sums_by_strips(shape.positions, read, contraction.target)
+    others = [*strips, *tiles] if by_strips else [*tiles, *strips]
+    return winograd_gradient.alternatives(shape, contraction, others)
 
 
 def _is_depthwise(anchor: Gathering) -> bool:
@@ -165,33 +174,60 @@ class _Sizes:
         length = shape_of(anchor.a)[-2 if transpose_a else -1]
         return _Sizes(tuple(stack), rows, columns, length, transpose_a, transpose_b)
 
-
-def _matmul_alternatives(sizes: _Sizes, contraction: Contraction) -> Iterator[Alternative]:
-    rows, columns, length, target = sizes.rows, sizes.columns, sizes.length, contraction.target
-
-    def offer(name: str, cycles: float, form: _Form) -> Alternative:
-        spec = partial(_matmul, sizes, contraction, form)
-        return Alternative(name, prod(sizes.stack) * cycles, spec)
-
-    if sizes.transpose_b and not sizes.transpose_a:
-        yield offer("dot-products", dots_cycles(rows, columns, length, target), "dots")
-        if not spends_scratch(target):
-            return
-    blocks = max(len(p.blocks) for p in panels(columns, target))
-    tile = RegisterTile(tile_rows(rows, blocks, target), blocks)
-    cycles = unpacked_cycles(rows, columns, length, tile, target)
-    transposed = COPY_CYCLES * length * columns if sizes.transpose_b else 0
-    yield offer("outer-products", cycles + transposed, "outer")
-    if not spends_scratch(target):
-        return
-    packed = PackedProduct(rows, columns, length, sizes.transpose_a, sizes.transpose_b, target)
-    yield offer("packed-product", packed.cycles, packed)
-    for tile in packed.tiles[1:]:
-        other = replace(packed, other_tile=tile)
-        yield offer(f"packed-product {tile}", other.cycles, other)
+    @property
+    def contiguous(self) -> bool:
+        """Whether both matrices are so along the sum."""
+        return self.transpose_b and not self.transpose_a
 
 
-def _matmul(sizes: _Sizes, contraction: Contraction, form: _Form) -> KernelSpec:
+def _matmul_alternatives(anchor: nn.MatmulOp, contraction: Contraction) -> list[Alternative]:
+    sizes, target = _Sizes.of(anchor), contraction.target
+
+    def offer(name: str, form: _Form) -> Alternative:
+        return Alternative(name, partial(_select_matmul, anchor, sizes, form, contraction))
+
+    offers = {"outer": [offer("outer-products", "outer")]}
+    if sizes.contiguous:
+        offers["dots"] = [offer("dot-products", "dots")]
+    if target.lanes > 1:
+        packed = PackedProduct(
+            sizes.rows, sizes.columns, sizes.length, sizes.transpose_a, sizes.transpose_b, target
+        )
+        offers["packed"] = [
+            offer("packed-product", packed),
+            *(
+                offer(f"packed-product {tile}", replace(packed, other_tile=tile))
+                for tile in packed.tiles[1:]
+            ),
+        ]
+    best = offers.pop(_best_form(sizes, target))
+    return [*best, *(a for rest in offers.values() for a in rest)]
+
+
+def _best_form(sizes: _Sizes, target: Target) -> Literal["dots", "outer", "packed"]:
+    column_bytes = 4 * sizes.length * sizes.columns
+    if (
+        sizes.contiguous
+        and use_dots(sizes.rows, sizes.length, target)
+        and not packs_instead_of_dots(sizes.rows, column_bytes, target)
+    ):
+        return "dots"
+    cached = not sizes.transpose_b and keeps_columns(sizes.rows, column_bytes, target)
+    return "packed" if not cached and packs_columns(sizes.rows, target) else "outer"
+
+
+def _select_matmul(
+    anchor: nn.MatmulOp, sizes: _Sizes, form: _Form, contraction: Contraction
+) -> KernelSpec:
+    spec = _matmul(sizes, form, contraction)
+    if not isinstance(form, PackedProduct) or sizes.stack:
+        return spec
+    packing = PackedWeight(shape_of(anchor.b), (form.weight_panels,))
+    prepacked = replace(form, prepacked=True)
+    return contraction.with_prepacked(spec, packing, partial(_matmul, sizes, prepacked))
+
+
+def _matmul(sizes: _Sizes, form: _Form, contraction: Contraction) -> KernelSpec:
     """One product after another, for each pair of matrices of the stacks."""
     rows, columns, length, target = sizes.rows, sizes.columns, sizes.length, contraction.target
     transpose_a, transpose_b = sizes.transpose_a, sizes.transpose_b
@@ -208,6 +244,9 @@ def _matmul(sizes: _Sizes, contraction: Contraction, form: _Form) -> KernelSpec:
             def put(row: Index, column: Index, lanes: int, value: Value) -> None:
                 refs.pointwise.emit(k, [*place, row, column], lanes, value)
 
+            def prefetch(row: Index, column: Index) -> None:
+                refs.pointwise.prefetch(k, [*place, row, column])
+
             number: Index = 0
             for index, size in zip(place, sizes.stack, strict=True):
                 number = k.iadd(k.imul(number, size), index)
@@ -218,14 +257,13 @@ def _matmul(sizes: _Sizes, contraction: Contraction, form: _Form) -> KernelSpec:
                 multiply_dots(k, target, a, b, rows, columns, length, put)
                 return
             if isinstance(form, PackedProduct):
-                assert refs.scratch is not None
-                form.emit(k, a, b, refs.scratch, put)
+                form.emit(k, a, b, refs.scratch, put, prefetch)
                 return
             if transpose_b:
                 assert refs.scratch is not None
                 b = transpose(k, b, columns, length, refs.scratch, 0)
             sums = [Sum(length, rows if transpose_a else 1, columns)]
-            multiply_outer(k, target, a, b, rows, columns, sums, put)
+            multiply_outer(k, target, a, b, rows, columns, sums, put, prefetch)
 
         k.nest(sizes.stack, product)
         return k.finish()

@@ -6,7 +6,7 @@ scratch first, zeros where a tap leaves the input (im2col, one tile at a time).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -17,13 +17,6 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.choice import (
-    COPY_CYCLES,
-    RUN_CYCLES,
-    RegisterTile,
-    dots_cycles,
-    unpacked_cycles,
-)
 from niwaki.backends.kernels.gather import (
     FORWARD,
     Gather,
@@ -128,8 +121,6 @@ class Plan:
     """Elements of one tile's gathered rows."""
     biased: bool = False
     """Whether sums start from the bias."""
-    tile: RegisterTile | None = None
-    """Of registers, instead of the best one."""
 
     @property
     def workspace(self) -> int:
@@ -154,29 +145,16 @@ def _plan(shape: ConvolutionShape, target: Target) -> Plan:
 
 def alternatives(anchor: Gathering, contraction: Contraction) -> list[Alternative]:
     """Of an ordinary or grouped convolution, or of its input's cotangent."""
-    shape, target = shape_of_gathering(anchor), contraction.target
-    plan = _plan(shape, target)
-    spec = partial(spec_of, contraction, shape, plan, Kernel)
-    return [Alternative("gathered", _cycles(shape, plan, target), spec)]
-
-
-def _cycles(shape: ConvolutionShape, plan: Plan, target: Target) -> float:
-    """Estimated, gathering included."""
-    if plan.dots:
-        product = dots_cycles(shape.positions, shape.width, shape.length, target)
-    else:
-        blocks = max(len(p.blocks) for p in panels(shape.width, target))
-        tile = RegisterTile(plan.height, blocks)
-        product = unpacked_cycles(shape.positions, shape.width, shape.length, tile, target)
-        # Rows of the filter that are no whole lines: their vectors lie across two.
-        product *= 1 if shape.width % target.lanes == 0 else 1.25
-    taps = 0 if shape.in_place else shape.positions * prod(shape.kernel)
-    gathered = taps * (COPY_CYCLES * -(-shape.depth // target.lanes) + RUN_CYCLES)
-    return shape.groups * (product + gathered) + COPY_CYCLES * plan.transposed
+    shape = shape_of_gathering(anchor)
+    plan = _plan(shape, contraction.target)
+    return [Alternative("gathered", partial(spec_of, contraction, shape, plan, Kernel))]
 
 
 def spec_of(
-    contraction: Contraction, shape: ConvolutionShape, plan: Plan, kernel: "type[Construction]"
+    contraction: Contraction,
+    shape: ConvolutionShape,
+    plan: Plan,
+    kernel: "Callable[..., Construction]",
 ) -> KernelSpec:
     """The choice of `kernel`."""
     positions = shape.positions

@@ -17,10 +17,11 @@ from niwaki.backends.kernels.gather import (
     forward_gather,
 )
 from niwaki.backends.kernels.operands import Contraction, Operand, References
-from niwaki.backends.kernels.panel_packing import pack_square_by_square
+from niwaki.backends.kernels.panel_packing import RowLoop, pack_square_by_square
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.tiles import Accumulators, accumulate, each_tile, zeros
+from niwaki.backends.kernels.tiles import Accumulators, Panel, accumulate, each_tile, zeros
+from niwaki.backends.kernels.weight_panels import PackedWeight, WeightPanels
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects.tensor_op import shape_of
 
@@ -47,20 +48,32 @@ def select_gather(anchor: Gathering, contraction: Contraction) -> KernelSpec:
     outputs = goal if isinstance(anchor, FORWARD) else source
     flops = 2 * outputs[0] * outputs[1] * outputs[2] * channels * kernel[0] * kernel[1]
 
-    def build(name: str) -> FuncOp:
+    def build(contraction: Contraction, name: str, workspace: int) -> FuncOp:
         k, refs = contraction.begin(name, workspace)
-        assert refs.scratch is not None
-        _pack(k, refs.anchor[1], refs.scratch, channels, kernel[0] * kernel[1], target.lanes)
+        filters = refs.anchor[1]
+        if workspace:
+            assert refs.scratch is not None
+            _pack(k, filters, refs.scratch, channels, kernel[0] * kernel[1], target.lanes)
+            filters = refs.scratch
         size = (source[1], source[2])
         phases = [
-            _Phase(k, refs, rows, columns, size, channels, kernel[1], target)
+            _Phase(k, refs, filters, rows, columns, size, channels, kernel[1], target)
             for rows in gathers[0]
             for columns in gathers[1]
         ]
         k.each(0, source[0], 1, lambda image: _image(k, phases, image))
         return k.finish()
 
-    return contraction.spec(workspace, flops, build)
+    def select(contraction: Contraction, workspace: int) -> KernelSpec:
+        return contraction.spec(workspace, flops, lambda name: build(contraction, name, workspace))
+
+    spec = select(contraction, workspace)
+    if target.lanes == 1:
+        return spec
+    taps = kernel[0] * kernel[1]
+    panel = Panel(0, channels, 1, (), channels)
+    packing = PackedWeight(w, (WeightPanels((RowLoop(taps, 1),), taps, (panel,)),))
+    return contraction.with_prepacked(spec, packing, lambda packed: select(packed, 0))
 
 
 def _pack(
@@ -109,6 +122,8 @@ class _Phase:
 
     k: KernelBuilder
     refs: References
+    filters: Operand
+    """[tap][channel]."""
     rows: Gather
     columns: Gather
     in_size: tuple[int, int]
@@ -192,8 +207,7 @@ class _Phase:
         tile: Accumulators,
     ) -> Accumulators:
         """Adds the taps of filter row i."""
-        k, scratch = self.k, self.refs.scratch
-        assert scratch is not None
+        k = self.k
         rows, columns, channels = self.rows, self.columns, self.channels
         y = k.affine([(row, rows.in_step), (i, rows.offset_step)], rows.offset)
         pixel = k.affine(
@@ -214,7 +228,7 @@ class _Phase:
 
         for j in range(min(t.start for t in taps), max(t.stop for t in taps)):
             tap = columns.tap_start + j * columns.tap_step
-            weight = scratch.load(k, k.iadd(weights, tap * channels), lanes)
+            weight = self.filters.load(k, k.iadd(weights, tap * channels), lanes)
             tile = [
                 [k.fma(value(t * columns.in_step + j * columns.offset_step), weight, total)]
                 if j in inside

@@ -1,16 +1,20 @@
 """The cotangent of a depthwise filter on vector machines: every tap's sum in one pass over memory.
 
 Strips of neighbouring positions are added to sums [tap][channel] in scratch, a block of channels
-at a time whose taps are all in registers, so input and cotangent are read once, in order.
+at a time whose taps are all in registers, so input and cotangent are read once, in order. Bands of
+images or of rows have sums of their own, which threads can share.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from xdsl.dialects.func import FuncOp
 
+from niwaki.backends.kernels.bands import Bands
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.choice import band_count
 from niwaki.backends.kernels.gather import Gather
 from niwaki.backends.kernels.operands import Contraction, Operand, References
 from niwaki.backends.kernels.spec import KernelSpec
@@ -34,12 +38,14 @@ def select(
     flops: int,
 ) -> KernelSpec:
     """`x` and `dy`: shapes, NHWC."""
-    workspace = 4 * x[3] * rows.count * columns.count
+    sums = x[3] * rows.count * columns.count
+    count = band_count(dy[0] * dy[1] * dy[2], sums, contraction.target)
+    workspace = 4 * sums * count
 
     def build(name: str) -> FuncOp:
         k, refs = contraction.begin(name, workspace)
         assert refs.scratch is not None
-        _Kernel(k, refs, refs.scratch, x, dy, rows, columns, contraction.target).run()
+        _Kernel(k, refs, refs.scratch, x, dy, rows, columns, contraction.target, count).run()
         return k.finish()
 
     return contraction.spec(workspace, flops, build)
@@ -55,45 +61,54 @@ class _Kernel:
     rows: Gather
     columns: Gather
     target: Target
+    bands: int
+    """Sums of each tap and channel that are added up at the end."""
 
     @property
     def channels(self) -> int:
         return self.x[3]
 
     def run(self) -> None:
-        k, taps = self.k, self.rows.count * self.columns.count
-
-        def clear(start: Index, lanes: int) -> None:
-            k.store(k.constant(0, self.sums.element, lanes), self.sums.ref, [start])
-
-        each_block(k, taps * self.channels, self.target.lanes, clear)
-        k.nest([self.x[0]], lambda place: self._image(*place))
+        k = self.k
+        sums = self.rows.count * self.columns.count * self.channels
+        bands = Bands(self.sums, 0, sums, self.bands, self.target.lanes)
+        bands.clear(k)
+        for first, end, taps in self._segments():
+            bands.share(k, self.x[0], end - first, partial(self._rows, taps, first))
+        bands.add_up(k)
         k.each(0, self.channels, 1, self._emit)
 
-    def _image(self, image: Index) -> None:
-        """All strips of an image; of neighbouring rows, those that have the same taps inside."""
-        most = -(-_POSITIONS // self.dy[2])
+    def _segments(self) -> list[tuple[int, int, range]]:
+        """Neighbouring rows [first, end) that have the same taps inside, for some of these taps."""
         budget = self.target.vector_registers - _OTHER_REGISTERS
         together = max(1, budget // self.columns.count)
-        for first, end, tap, end_tap in self.rows.segments():
-            for i in range(tap, end_tap, together):
-                taps = range(i, min(i + together, end_tap))
-                each_tile(
-                    self.k,
-                    end - first,
-                    min(most, end - first),
-                    lambda row, count, first=first, taps=taps: self._strip(
-                        image, self.k.iadd(row, first), count, taps
-                    ),
-                )
+        return [
+            (first, end, range(i, min(i + together, end_tap)))
+            for first, end, tap, end_tap in self.rows.segments()
+            for i in range(tap, end_tap, together)
+        ]
 
-    def _strip(self, image: Index, row: Index, count: int, taps: range) -> None:
+    def _rows(
+        self, taps: range, segment: int, image: Index, first: Index, count: int, sums: Index
+    ) -> None:
+        """Adds `count` rows of positions of a segment strip by strip."""
+        k = self.k
+        each_tile(
+            k,
+            count,
+            min(-(-_POSITIONS // self.dy[2]), count),
+            lambda row, size: self._strip(
+                image, k.affine([(row, 1), (first, 1)], segment), size, taps, sums
+            ),
+        )
+
+    def _strip(self, image: Index, row: Index, count: int, taps: range, sums: Index) -> None:
         """Adds `count` rows of positions to the sums of the filter rows `taps`."""
         k, columns = self.k, self.columns.count
 
         def block(channel: Index, lanes: int) -> None:
             places = [
-                k.iadd(channel, (i * columns + j) * self.channels)
+                k.iadd(k.iadd(sums, channel), (i * columns + j) * self.channels)
                 for i in taps
                 for j in range(columns)
             ]

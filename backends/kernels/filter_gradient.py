@@ -10,7 +10,6 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.choice import RegisterTile, unpacked_cycles
 from niwaki.backends.kernels.gather import (
     FilterCotangent,
     Gather,
@@ -88,18 +87,7 @@ def _vectorize_outputs(shape: FilterGradientShape, target: Target) -> bool:
 
 def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[Alternative]:
     """Of the filter's cotangent of an ordinary or grouped convolution."""
-    cycles = _cycles(shape, contraction.target)
-    return [Alternative("tiles", cycles, partial(_spec, shape, contraction))]
-
-
-def _cycles(shape: FilterGradientShape, target: Target) -> float:
-    """Estimated: each tile reads its part of input and cotangent from the first position on."""
-    swap = _vectorize_outputs(shape, target)
-    rows, columns = (shape.depth, shape.width) if swap else (shape.width, shape.depth)
-    blocks = max(len(p.blocks) for p in panels(columns, target))
-    tile = RegisterTile(tile_rows(rows, blocks, target), blocks)
-    taps = shape.rows.count * shape.columns.count
-    return shape.groups * taps * unpacked_cycles(rows, columns, shape.positions, tile, target)
+    return [Alternative("tiles", partial(_spec, shape, contraction))]
 
 
 def _spec(shape: FilterGradientShape, contraction: Contraction) -> KernelSpec:

@@ -2,7 +2,8 @@
 
 Blocks of output channels are summed up strip by strip of positions: a strip of the input (a copy
 with zeros around it where taps leave the input) and of the output's cotangent stay in cache while
-all tiles of the filter pass; their sums wait in scratch.
+all tiles of the filter pass; their sums wait in scratch. Where all channels are one block, bands of
+strips have sums of their own, which threads can share.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,10 @@ from functools import cached_property, partial
 from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels.alternatives import Alternative
+from niwaki.backends.kernels.bands import Bands
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder
-from niwaki.backends.kernels.choice import (
-    COPY_CYCLES,
-    SUM_CYCLES,
-    RegisterTile,
-    divisor,
-    product_cycles,
-    register_tiles,
-)
+from niwaki.backends.kernels.choice import RegisterTile, band_count, divisor, register_tiles
 from niwaki.backends.kernels.convolution import Phase
 from niwaki.backends.kernels.filter_gradient import FilterGradientShape
 from niwaki.backends.kernels.gather import Gather
@@ -29,7 +24,7 @@ from niwaki.backends.kernels.operands import Contraction, Operand, References
 from niwaki.backends.kernels.panel_packing import pack_square_by_square
 from niwaki.backends.kernels.product import Matrix, Origins
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.strips import Strip, copy_strip
+from niwaki.backends.kernels.strips import Strip, read_strip
 from niwaki.backends.kernels.tiles import (
     Accumulators,
     Panel,
@@ -113,10 +108,27 @@ class Plan:
         """Elements of the sums in scratch."""
         return self.outputs * self.elements
 
+    @cached_property
+    def bands(self) -> int:
+        """Of strips, with sums of their own."""
+        if self.outputs < self.shape.out_channels:
+            return 1
+        return band_count(self.shape.positions, self.sums, self.target)
+
+    @property
+    def turned(self) -> int:
+        """Where the sums of swapped tiles start; they are turned around to the front."""
+        return self.sums if self.swap else 0
+
+    @property
+    def copied(self) -> int:
+        """Where the copied strip starts, behind the sums of all bands."""
+        return self.turned + self.bands * self.sums
+
     @property
     def scratch(self) -> int:
-        """Elements: sums, those of swapped tiles turned around, the copied strip."""
-        return self.sums * (2 if self.swap else 1) + self.strip.elements
+        """Elements."""
+        return self.copied + self.strip.elements
 
     def tile(self, outputs: int) -> RegisterTile:
         """Of registers."""
@@ -124,26 +136,9 @@ class Plan:
 
     def tiles(self, outputs: int) -> list[RegisterTile]:
         """Of registers, the best first."""
-        return register_tiles(*self._sides(outputs), self.target, lambda _: True)
-
-    def _sides(self, outputs: int) -> tuple[int, int]:
         run = self.runs[0].length
-        return (run, outputs) if self.swap else (outputs, run)
-
-    @property
-    def cycles(self) -> float:
-        """Estimated, copies and the sums that wait in scratch included."""
-        shape, strip, target = self.shape, self.strip, self.target
-        strips = shape.batch * -(-shape.rows.positions // strip.rows)
-        blocks = shape.groups * -(-shape.width // self.outputs)
-        tile = self.tile(self.outputs)
-        product = len(self.runs) * product_cycles(
-            *self._sides(self.outputs), strip.positions, tile, target
-        )
-        sums = SUM_CYCLES * self.sums / target.lanes
-        copied = COPY_CYCLES * strip.elements / target.lanes
-        # Once more for the finished sums.
-        return blocks * (strips * (product + sums + copied) + sums)
+        rows, columns = (run, outputs) if self.swap else (outputs, run)
+        return register_tiles(rows, columns, self.target, lambda _: True)
 
 
 def _flattened(shape: FilterGradientShape) -> FilterGradientShape:
@@ -157,16 +152,12 @@ def _flattened(shape: FilterGradientShape) -> FilterGradientShape:
 
 
 def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[Alternative]:
-    """Of the filter's cotangent of an ordinary or grouped convolution: other register tiles."""
+    """Of the filter's cotangent of an ordinary or grouped convolution: by register tile."""
     plan = Plan(_flattened(shape), contraction.target)
-    tiles: list[RegisterTile | None] = [None, *plan.tiles(plan.outputs)[1:]]
+    others = {f"strips {t}": replace(plan, other_tile=t) for t in plan.tiles(plan.outputs)[1:]}
     return [
-        Alternative(
-            "strips" if tile is None else f"strips {tile}",
-            replace(plan, other_tile=tile).cycles,
-            partial(_spec, shape, contraction, replace(plan, other_tile=tile)),
-        )
-        for tile in tiles
+        Alternative(name, partial(_spec, shape, contraction, plan))
+        for name, plan in {"strips": plan, **others}.items()
     ]
 
 
@@ -189,11 +180,6 @@ class _Kernel:
     scratch: Operand
     plan: Plan
 
-    @property
-    def _turned(self) -> int:
-        """Where the sums of swapped tiles start; they are turned around to the front."""
-        return self.plan.sums if self.plan.swap else 0
-
     def run(self) -> None:
         k, shape = self.k, self.plan.shape
 
@@ -210,41 +196,33 @@ class _Kernel:
 
     def _block(self, group: Index, output: Index, count: int) -> None:
         """`count` output channels, from the first position to the last, then stored."""
-        k, plan = self.k, self.plan
+        k, plan, strip = self.k, self.plan, self.plan.strip
+        sums = count * plan.elements
+        bands = Bands(self.scratch, plan.turned, sums, plan.bands, plan.target.lanes)
 
-        def clear(start: Index, lanes: int) -> None:
-            zero = k.constant(0, self.scratch.element, lanes)
-            k.store(zero, self.scratch.ref, [k.iadd(start, self._turned)])
+        def strips(image: Index, first: Index, number: int, start: Index) -> None:
+            def add(place: Sequence[Index]) -> None:
+                row = k.imul(k.iadd(first, place[0]), strip.rows)
+                self._strip(group, output, count, (image, row), start)
 
-        each_block(k, count * plan.elements, plan.target.lanes, clear)
-        strip = plan.strip
-        k.nest(
-            [plan.shape.batch],
-            lambda image: k.each(
-                0,
-                strip.phase.rows.positions,
-                strip.rows,
-                lambda row: self._strip(group, output, count, image[0], row),
-            ),
-        )
+            k.nest([number], add)
+
+        bands.clear(k)
+        bands.share(k, plan.shape.batch, strip.phase.rows.positions // strip.rows, strips)
+        bands.add_up(k)
         if plan.swap:
             self._turn(count)
         self._emit(output, count)
 
-    def _strip(self, group: Index, output: Index, count: int, image: Index, row: Index) -> None:
-        """Adds the terms of one strip."""
+    def _strip(
+        self, group: Index, output: Index, count: int, corner: tuple[Index, Index], sums: Index
+    ) -> None:
+        """Adds the terms of the strip that starts at `corner`: image, row."""
+        image, row = corner
         k, plan, strip, shape = self.k, self.plan, self.plan.strip, self.plan.shape
         x, dy = self.refs.anchor
-        source = x
-        if strip.copied:
-            first: Index = self._turned + plan.sums
-            copy_strip(k, strip, x, self.scratch, first, (image, row), plan.target)
-            source = self.scratch
-        else:
-            y = k.affine([(row, shape.rows.in_step)], shape.rows.offset)
-            line = k.affine([(image, shape.in_size[0]), (y, 1)])
-            pixel = k.affine([(line, shape.in_size[1])], shape.columns.offset)
-            first = k.imul(pixel, shape.in_channels)
+        place = (image, row)
+        source, first = read_strip(k, strip, x, self.scratch, plan.copied, place, plan.target)
         first = k.iadd(first, k.imul(group, shape.depth))
         line = k.affine([(image, shape.out_size[0]), (row, 1)])
         cotangents = Matrix(
@@ -254,10 +232,18 @@ class _Kernel:
         for run in plan.runs:
             inputs = Matrix(source, k.iadd(first, run.offset), 1)
             if plan.swap:
-                goal = self._turned + run.place * count
+                goal = k.iadd(sums, run.place * count)
                 self._run(inputs, cotangents, run.length, count, tile, goal, count)
             else:
-                self._run(cotangents, inputs, count, run.length, tile, run.place, plan.elements)
+                self._run(
+                    cotangents,
+                    inputs,
+                    count,
+                    run.length,
+                    tile,
+                    k.iadd(sums, run.place),
+                    plan.elements,
+                )
 
     def _run(
         self,
@@ -266,7 +252,7 @@ class _Kernel:
         rows: int,
         columns: int,
         tile: RegisterTile,
-        goal: int,
+        goal: Index,
         stride: int,
     ) -> None:
         """sums[goal + row * stride + column] += A[row] * B[column], over the strip's positions."""
@@ -276,7 +262,7 @@ class _Kernel:
             def add(row: Index, count: int) -> None:
                 places = [
                     [
-                        k.affine([(k.iadd(row, r), stride), (column, 1)], goal + block.start)
+                        k.affine([(k.iadd(row, r), stride), (column, 1), (goal, 1)], block.start)
                         for block in panel.blocks
                     ]
                     for r in range(count)
@@ -337,7 +323,7 @@ class _Kernel:
         k, plan, lanes = self.k, self.plan, self.plan.target.lanes
 
         def block(element: Index, width: int) -> None:
-            source = k.iadd(k.imul(element, count), self._turned)
+            source = k.iadd(k.imul(element, count), plan.turned)
             pack_square_by_square(
                 k, self.scratch, source, count, count, (width, width), self.scratch, element,
                 plan.elements,

@@ -1,7 +1,7 @@
 """The arguments of a contraction kernel: flat anchor operands, epilogue operands, scratch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from xdsl.dialects.builtin import MemRefType, f32, i32
@@ -11,10 +11,11 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from niwaki.backends.kernels import narrow
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.pointwise import Group, Pointwise
-from niwaki.backends.kernels.spec import KernelSpec, is_contiguous
+from niwaki.backends.kernels.spec import KernelSpec, Prepacked, is_contiguous
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import get_int, type_of
+from niwaki.ir.packing import Packing
 
 
 def _same(kind: MemRefType) -> MemRefType:
@@ -135,6 +136,26 @@ class Contraction:
     def spec(self, workspace: int, flops: int, build: Callable[[str], FuncOp]) -> KernelSpec:
         """The finished choice; `workspace` in bytes."""
         return KernelSpec(self.operands, self.results, workspace, self.in_place, flops, build)
+
+    def with_prepacked(
+        self, spec: KernelSpec, packing: Packing, select: "Callable[[Contraction], KernelSpec]"
+    ) -> KernelSpec:
+        """`spec`, whose kernel packs the anchor's second operand, if that may come packed too.
+
+        `select` chooses the kernel then. Only f32 is stored as it is multiplied.
+        """
+        number = self.anchor_operands[1]
+        kinds = list(self.operands)
+        if kinds[number].element_type != f32 or not self._only_anchor_reads(number):
+            return spec
+        kinds[number] = MemRefType(f32, [packing.elements])
+        packed = select(replace(self, operands=tuple(kinds)))
+        return replace(spec, prepacked=Prepacked(number, packing, packed))
+
+    def _only_anchor_reads(self, number: int) -> bool:
+        group = Group.of(self.op)
+        value = group.inputs[number]
+        return sum(o is value for op in group.ops for o in op.operands) == 1
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,35 @@
 """Matrix products of vector machines: B in panels, A in strips of rows that stay in cache."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.choice import (
-    COPY_CYCLES,
-    RegisterTile,
-    pack_cycles,
-    product_cycles,
-    register_tiles,
-    tiled_rows,
-)
+from niwaki.backends.kernels.choice import RegisterTile, register_tiles, tiled_rows
 from niwaki.backends.kernels.operands import Operand
-from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
-from niwaki.backends.kernels.product import Matrix, PackedColumns, Put, Sum, multiply_panels
+from niwaki.backends.kernels.panel_packing import RowLoop
+from niwaki.backends.kernels.product import (
+    FollowingPanel,
+    Matrix,
+    PackedColumns,
+    Prefetch,
+    PrefetchTerm,
+    Put,
+    Sum,
+    multiply_panels,
+)
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
+from niwaki.backends.kernels.weight_panels import WeightPanels
 from niwaki.backends.targets import Target
 
 _MOST_PACKED_BYTES = 8 << 20
 """Of B at once: larger ones are packed a panel at a time, and A is read again for each."""
+_MOST_ROWS_AT_ONCE = 256
+"""Rows of A that pass each panel of B together: packing all of B costs more than reading A again.
+
+More do so if they are stored as columns, which strips would have to copy, and nearly in cache.
+"""
 _FEW_BYTES = 1024
 """Between elements of a column: so close together they are read where they are."""
 
@@ -38,6 +48,8 @@ class PackedProduct:
     target: Target
     other_tile: RegisterTile | None = None
     """Of registers, instead of the best one."""
+    prepacked: bool = False
+    """Whether B comes in panels."""
 
     @property
     def tile(self) -> RegisterTile:
@@ -54,15 +66,6 @@ class PackedProduct:
         )
 
     @property
-    def cycles(self) -> float:
-        """Estimated, packing included."""
-        strips = -(-self.rows // self.strip)
-        product = product_cycles(self.strip, self.columns, self.length, self.tile, self.target)
-        packed = pack_cycles(self.length * self.columns, self.transpose_b, self.target)
-        copied = strips * self.copied * COPY_CYCLES / self.target.lanes
-        return strips * product + packed + copied
-
-    @property
     def panels(self) -> list[Panel]:
         """Of B."""
         return padded_panels(self.columns, self.target, self.tile.blocks)
@@ -70,7 +73,9 @@ class PackedProduct:
     @property
     def strip(self) -> int:
         """Rows that are worked on at a time."""
-        if 4 * self.length * self.columns > _MOST_PACKED_BYTES:
+        few = self.rows <= _MOST_ROWS_AT_ONCE
+        near = self.transpose_a and 4 * self.rows * self.length <= 2 * self.target.cache_bytes
+        if few or near or 4 * self.length * self.columns > _MOST_PACKED_BYTES:
             return self.rows
         row_bytes = 4 * (self.length + self.columns)
         return tiled_rows(self.rows, self.tile.rows, row_bytes, self.target)
@@ -83,50 +88,101 @@ class PackedProduct:
 
     @property
     def packed(self) -> int:
-        """Elements of packed B: all of it, unless each panel is used only once."""
-        ranges = self.panels
-        if self.strip == self.rows:
-            return max(p.width for p in ranges) * self.length
-        return sum(p.width * p.repeat for p in ranges) * self.length
+        """Elements of packed B: all of it, or where each panel is used only once, one of a range.
+
+        Ranges do not share their place, so that threads may work on one of them.
+        """
+        if self.prepacked:
+            return 0
+        once = self.strip == self.rows
+        return sum(p.width * (1 if once else p.repeat) for p in self.panels) * self.length
 
     @property
     def scratch(self) -> int:
         """Elements: packed B, then the copied strip."""
         return self.packed + self.copied
 
-    def emit(self, k: KernelBuilder, a: Matrix, b: Matrix, scratch: Operand, put: Put) -> None:
-        """One product of the matrices as they are stored."""
-        pack = self._pack(k, b, scratch)
-        once = self.strip == self.rows
-        if not once:
+    @cached_property
+    def weight_panels(self) -> WeightPanels:
+        """How packed B follows from B."""
+        panels = tuple(self.panels)
+        if self.transpose_b:
+            return WeightPanels((RowLoop(self.length, 1),), self.length, panels)
+        return WeightPanels((RowLoop(self.length, self.columns),), 1, panels)
 
-            def panel_of(column: Index, panel: Panel) -> None:
-                pack(column, panel, k.imul(column, self.length))
-
-            each_panel(k, self.panels, panel_of)
-        right = PackedColumns(scratch, 0, self.length, pack if once else None)
+    def emit(
+        self,
+        k: KernelBuilder,
+        a: Matrix,
+        b: Matrix,
+        scratch: Operand | None,
+        put: Put,
+        prefetch: Prefetch,
+    ) -> None:
+        """One product of the matrices as they are stored; there is scratch if any is needed."""
+        right = self._right(k, b, scratch)
 
         def strip(first: Index, count: int) -> None:
             left, step, origin = a, self.rows if self.transpose_a else 1, first
             if self.copied:
+                assert scratch is not None
                 self._copy(k, a, first, count, scratch)
                 left, step, origin = Matrix(scratch, self.packed, 1), count, 0
 
             def moved(row: Index, column: Index, lanes: int, value: Value) -> None:
                 put(k.iadd(row, k.isub(first, origin)), column, lanes, value)
 
+            def prefetch_moved(row: Index, column: Index) -> None:
+                prefetch(k.iadd(row, k.isub(first, origin)), column)
+
             sums = [Sum(self.length, step, 1)]
             multiply_panels(
                 k, left, right, self.tile.rows, origin, count, self.panels, sums,
-                moved if self.copied else put,
+                moved if self.copied else put, prefetch_moved if self.copied else prefetch,
             )  # fmt: skip
 
         each_tile(k, self.rows, self.strip, strip)
 
-    def _pack(self, k: KernelBuilder, b: Matrix, scratch: Operand) -> Pack:
-        if self.transpose_b:
-            return pack_transposed(k, b.operand, b.start, b.stride, self.length, scratch)
-        return pack_rows(k, b.operand, b.start, [RowLoop(self.length, self.columns)], scratch)
+    def _right(self, k: KernelBuilder, b: Matrix, scratch: Operand | None) -> PackedColumns:
+        """B in panels, or what packs one at a time."""
+        if self.prepacked:
+            return PackedColumns(b.operand, b.start, self.length)
+        assert scratch is not None
+        pack = self.weight_panels.pack(k, b.operand, b.start, scratch)
+        right = PackedColumns(scratch, 0, self.length)
+        if self.strip == self.rows:
+            widths = accumulate((p.width for p in self.panels), initial=0)
+            places = {
+                p.start: width * self.length for p, width in zip(self.panels, widths, strict=False)
+            }
+            return replace(right, pack=pack, places=places, following=self._following(k, b))
+
+        def panel_of(column: Index, panel: Panel) -> None:
+            pack(column, panel, k.imul(column, self.length))
+
+        each_panel(k, self.panels, panel_of)
+        return right
+
+    def _following(self, k: KernelBuilder, b: Matrix) -> FollowingPanel:
+        """Prefetches the next panel of B, evenly spread over the rows that pass this one.
+
+        Memory would keep the packing waiting: its rows are far apart.
+        """
+
+        def beside(column: Index, panel: Panel, row: Index, count: int) -> PrefetchTerm:
+            far = self.length if self.transpose_b else 1
+            start = k.iadd(k.imul(k.iadd(column, panel.width), far), b.start)
+            if self.transpose_b:
+                # The panel is one run of memory, of which every row of A takes a share.
+                share = -(-panel.width * self.length // self.rows)
+                start, step = k.iadd(start, k.imul(row, share)), -(-count * share // self.length)
+            else:
+                # Every tile takes all rows, of each the part as far into the panel as it is into A.
+                start = k.iadd(start, k.idiv(k.imul(row, panel.width), self.rows))
+                step = self.columns
+            return lambda i: k.prefetch(b.operand.ref, [k.iadd(start, k.imul(i, step))])
+
+        return beside
 
     def _copy(
         self, k: KernelBuilder, a: Matrix, first: Index, count: int, scratch: Operand

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, MemRefType, i32
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, MemRefType, f32, i32
 from xdsl.ir import Operation, SSAValue
 
 from niwaki.backends.kernels import masks, random, scalar
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import i1, type_of
+from niwaki.ir.dialects.tensor_op import i1, tensor, type_of
 
 POINTWISE = (nn.Elementwise, nn.ConstantOp, nn.BroadcastOp)
 """What a group may hold besides its anchor."""
@@ -135,6 +135,17 @@ class Pointwise:
                 continue
             for place, value in zip(places, values, strict=True):
                 k.store(value, ref, place)
+
+    def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
+        """Prefetches what `emit` will load at a place, of f32 operands of the result's shape."""
+        whole = tensor(type_of(self._stores[0][0]).get_shape(), f32)
+        for value in self._group.inputs:
+            if type_of(value) == whole and self._is_loaded(value):
+                k.prefetch(self._refs[value], indices)
+
+    def _is_loaded(self, value: SSAValue) -> bool:
+        """Whether elementwise operations read an operand, and not the anchor alone."""
+        return any(isinstance(use.operation, POINTWISE) for use in value.uses)
 
     def _position(self, k: KernelBuilder, indices: Sequence[Index]) -> Value:
         """The number of the element at `indices`, in row-major order, i32."""

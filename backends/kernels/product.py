@@ -1,7 +1,7 @@
 """Matrix products on registers: C[row, column] = sum over i of A[row, i] * B[i, column]."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from niwaki.backends.kernels.blocks import Block
@@ -25,6 +25,12 @@ from niwaki.backends.targets import Target
 
 Put = Callable[[Index, Index, int, Value], None]
 """(row, column, lanes, value): takes finished elements."""
+Prefetch = Callable[[Index, Index], None]
+"""(row, column): prefetches what `Put` will load for the element there."""
+PrefetchTerm = Callable[[Index], None]
+"""(i): prefetches something beside term i of the sums of a tile."""
+FollowingPanel = Callable[[Index, Panel, Index, int], PrefetchTerm]
+"""(column, panel, row, rows): prefetches the panel behind this one beside a tile of `rows` rows."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +113,25 @@ class PackedColumns:
     length: int
     """Terms of a sum."""
     pack: Pack | None = None
-    """Packs each panel before it is used, all at one place; None: all panels are packed."""
+    """Packs each panel before it is used, all of a range at one place; None: all are packed."""
+    places: Mapping[int, int] = field(default_factory=dict[int, int])
+    """First column of a range -> elements from `start` to that place, if there are any."""
+    following: FollowingPanel | None = None
+    """Prefetches what `pack` will read next."""
 
-    def prepare(self, column: Index, panel: Panel) -> None:
+    def prepare(self, k: KernelBuilder, column: Index, panel: Panel) -> None:
         """What has to be done before tiles read a panel."""
         if self.pack is not None:
-            self.pack(column, panel, self.start)
+            self.pack(column, panel, self._place(k, panel))
+
+    def _place(self, k: KernelBuilder, panel: Panel) -> Index:
+        return k.iadd(self.start, self.places.get(panel.start, 0))
 
     def panel(
         self, k: KernelBuilder, column: Index, panel: Panel, sums: Sequence[Sum]
     ) -> tuple[Index, Sequence[Sum]]:
         """The panel is contiguous."""
-        start = self.start
+        start = self._place(k, panel)
         if self.pack is None:
             start = k.iadd(k.imul(column, self.length), start)
         return start, [replace(s, b_step=s.b_step * panel.width) for s in sums]
@@ -160,6 +173,7 @@ def multiply_outer(
     columns: int,
     sums: Sequence[Sum],
     put: Put,
+    prefetch: Prefetch | None = None,
 ) -> None:
     """By outer products: vectors of B (column stride 1) times scalars of A."""
     ranges = panels(columns, target)
@@ -169,7 +183,9 @@ def multiply_outer(
         each_panel(
             k,
             ranges,
-            lambda column, panel: outer_tile(k, a, b, row, count, column, panel, sums, put),
+            lambda column, panel: outer_tile(
+                k, a, b, row, count, column, panel, sums, put, prefetch
+            ),
         )
 
     each_tile(k, rows, height, tile)
@@ -185,14 +201,17 @@ def multiply_panels(
     ranges: Sequence[Panel],
     sums: Sequence[Sum],
     put: Put,
+    prefetch: Prefetch | None = None,
 ) -> None:
     """By outer products, `rows` rows from `first` on: a panel stays in cache while they pass."""
 
     def passing(column: Index, panel: Panel) -> None:
         def tile(row: Index, count: int) -> None:
-            outer_tile(k, a, b, k.iadd(row, first), count, column, panel, sums, put)
+            place = k.iadd(row, first)
+            term = None if b.following is None else b.following(column, panel, row, count)
+            outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term)
 
-        b.prepare(column, panel)
+        b.prepare(k, column, panel)
         each_tile(k, rows, height, tile)
 
     each_panel(k, ranges, passing)
@@ -208,12 +227,20 @@ def outer_tile(
     panel: Panel,
     sums: Sequence[Sum],
     put: Put,
+    prefetch: Prefetch | None = None,
+    prefetch_term: PrefetchTerm | None = None,
 ) -> None:
     """One tile of `count` rows and one panel of columns."""
+    if prefetch is not None:
+        for offset in range(count):
+            for block in panel.blocks:
+                prefetch(k.iadd(row, offset), k.iadd(column, block.start))
     corner, sums = b.panel(k, column, panel, sums)
     start = zeros(k, count, panel.blocks, a.operand.element)
     origins = a.origins(k, row, count)
-    tile = _accumulate_all(k, a.operand, b.operand, origins, corner, panel, sums, start)
+    tile = _accumulate_all(
+        k, a.operand, b.operand, origins, corner, panel, sums, start, prefetch_term
+    )
     for offset, values in enumerate(tile):
         for block, value in zip(panel.blocks, values, strict=True):
             for part in panel.parts(block):
@@ -230,6 +257,7 @@ def _accumulate_all(
     panel: Panel,
     sums: Sequence[Sum],
     tile: Accumulators,
+    prefetch_term: PrefetchTerm | None,
 ) -> Accumulators:
     """The loops `sums`, the first one outermost."""
     loop, *inner = sums
@@ -242,11 +270,13 @@ def _accumulate_all(
 
         def nested(i: Index, values: Accumulators) -> Accumulators:
             edge = k.iadd(k.imul(i, loop.b_step), corner)
-            return _accumulate_all(k, a, b, shifted(i), edge, panel, inner, values)
+            return _accumulate_all(k, a, b, shifted(i), edge, panel, inner, values, prefetch_term)
 
         return accumulate(k, 0, loop.count, tile, nested)
 
     def step(i: Index, values: Accumulators) -> Accumulators:
+        if prefetch_term is not None:
+            prefetch_term(i)
         places, line = shifted(i), k.iadd(k.imul(i, loop.b_step), corner)
 
         def left(row: int, _: Index) -> Value:

@@ -2,7 +2,8 @@
 
 Sums keep several partial sums and add runs of at most 2 * `_RUN` terms into each, then add those:
 the error grows with the run length plus the number of runs instead of with the number of terms.
-The order depends on shape and target alone.
+The order depends on shape and target alone. Long columns that are alone are summed in bands, whose
+sums wait in scratch, so that threads can share them.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +15,9 @@ from xdsl.dialects.builtin import MemRefType, f32
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation
 
-from niwaki.backends.kernels.blocks import Block, split
+from niwaki.backends.kernels.blocks import Block, each_block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.choice import band_count
 from niwaki.backends.kernels.collapse import Collapsed, collapse
 from niwaki.backends.kernels.elementwise import block_lanes, elementwise, in_place_pairs
 from niwaki.backends.kernels.pointwise import Group, Pointwise, store
@@ -44,30 +46,41 @@ def reduction(
     shape = shape_of(anchor.x)
     if shape == shape_of(anchor.y):
         return elementwise(op, operands, results, target)
+    collapsed = collapse(group, shape, operands, results)
+    count = _bands(collapsed, target)
+    sums = count * collapsed.shape[-1] if count > 1 else 0
+
+    def build(name: str) -> FuncOp:
+        scratch = [MemRefType(f32, [sums])] if sums else []
+        k = KernelBuilder(name, [*operands, *results, *scratch])
+        refs = [k.view(ref, kind) for ref, kind in zip(k.args, collapsed.refs, strict=False)]
+        lanes = block_lanes(group, target)
+        reducer = _Reducer(k, collapsed, refs, lanes, target.vector_registers // 4)
+        if sums:
+            reducer.emit_bands(k.args[-1], count)
+        else:
+            reducer.emit()
+        return k.finish()
+
     return KernelSpec(
         operands=tuple(operands),
         results=tuple(results),
-        workspace=0,
+        workspace=4 * sums,
         in_place=in_place_pairs(group, operands, results),
         flops=group.flops + prod(shape),
-        build=partial(_build, group, shape, tuple(operands), tuple(results), target),
+        build=build,
     )
 
 
-def _build(
-    group: Group,
-    shape: Sequence[int],
-    operands: Sequence[MemRefType],
-    results: Sequence[MemRefType],
-    target: Target,
-    name: str,
-) -> FuncOp:
-    k = KernelBuilder(name, [*operands, *results])
-    collapsed = collapse(group, shape, operands, results)
-    refs = [k.view(ref, kind) for ref, kind in zip(k.args, collapsed.refs, strict=True)]
-    lanes = block_lanes(group, target)
-    _Reducer(k, collapsed, refs, lanes, target.vector_registers // 4).emit()
-    return k.finish()
+def _bands(collapsed: Collapsed, target: Target) -> int:
+    """Of the rows of a matrix of floats that is reduced to one row; 1 for all else."""
+    anchor, shape = collapsed.group.anchor, collapsed.shape
+    assert isinstance(anchor, nn.Reduction)
+    if get_ints(anchor.properties, "axes") != (0,) or len(shape) != 2:
+        return 1
+    if type_of(anchor.x).element_type != f32:
+        return 1
+    return band_count(shape[0], shape[1], target)
 
 
 class _Reducer:
@@ -118,6 +131,31 @@ class _Reducer:
         body = self._rows if self._row_reduced else self._column_groups
         self._k.nest([self._shape[d] for d in self._kept], body)
 
+    def emit_bands(self, scratch: Value, count: int) -> None:
+        """The whole kernel of a matrix that is reduced to one row, by `count` bands of rows."""
+        k, (rows, row) = self._k, self._shape
+        size = rows // count
+
+        def into(band: Index) -> None:
+            first, goal = k.imul(band, size), k.imul(band, row)
+
+            def column_group(start: Index, group: Sequence[Block]) -> None:
+                values = self._sum_of_rows(first, size, start, group)
+                for block, value in zip(group, values, strict=True):
+                    k.store(value, scratch, [k.iadd(k.iadd(goal, start), block.start)])
+
+            self._each_column_group(column_group)
+
+        def out(start: Index, lanes: int) -> None:
+            sums = [k.load(scratch, [k.iadd(start, b * row)], lanes) for b in range(count)]
+            if rows > count * size:
+                rest = rows - count * size
+                sums += self._sum_of_rows(count * size, rest, start, [Block(0, lanes)])
+            self._finish([0, start], reduce(self._combine, sums), lanes)
+
+        k.each(0, count, 1, into)
+        each_block(k, row, self._lanes, out)
+
     # --- the last dimension is reduced: one result element at a time
 
     def _rows(self, kept: Sequence[Index]) -> None:
@@ -142,25 +180,40 @@ class _Reducer:
     # --- the last dimension is kept: some columns at a time
 
     def _column_groups(self, kept: Sequence[Index]) -> None:
-        k, row, lanes = self._k, self._shape[-1], self._lanes
-        width = lanes * self._columns
-        whole = row // width * width
-        group = split(width, lanes)
-        if whole:
-            k.each(0, whole, width, lambda start: self._column_group(kept, start, group))
-        if whole < row:
-            self._column_group(kept, whole, split(row - whole, lanes))
-
-    def _column_group(self, kept: Sequence[Index], start: Index, group: Sequence[Block]) -> None:
         k, place = self._k, self._place(kept)
 
-        def terms(p: list[Index]) -> list[Value]:
-            return [self._load(p, k.iadd(start, block.start), block.lanes) for block in group]
+        def column_group(start: Index, group: Sequence[Block]) -> None:
+            self._ways = max(1, _WAYS // len(group))
+            terms = partial(self._columns_at, start, group)
+            values = self._accumulate(self._reduced, place, terms)
+            for block, value in zip(group, values, strict=True):
+                self._finish([*place[:-1], k.iadd(start, block.start)], value, block.lanes)
 
+        self._each_column_group(column_group)
+
+    def _each_column_group(self, body: Callable[[Index, Sequence[Block]], None]) -> None:
+        row, lanes = self._shape[-1], self._lanes
+        width = lanes * self._columns
+        whole = row // width * width
+        if whole:
+            group = split(width, lanes)
+            self._k.each(0, whole, width, lambda start: body(start, group))
+        if whole < row:
+            body(whole, split(row - whole, lanes))
+
+    def _columns_at(
+        self, start: Index, group: Sequence[Block], place: Sequence[Index]
+    ) -> list[Value]:
+        return [self._load(place, self._k.iadd(start, b.start), b.lanes) for b in group]
+
+    def _sum_of_rows(
+        self, first: Index, count: int, start: Index, group: Sequence[Block]
+    ) -> list[Value]:
+        """The columns `group` of `count` rows of a matrix, reduced."""
         self._ways = max(1, _WAYS // len(group))
-        values = self._accumulate(self._reduced, place, terms)
-        for block, value in zip(group, values, strict=True):
-            self._finish([*place[:-1], k.iadd(start, block.start)], value, block.lanes)
+        return self._sum_over(
+            count, lambda i: self._columns_at(start, group, [self._k.iadd(first, i), 0])
+        )
 
     # --- shared
 

@@ -1,13 +1,14 @@
 """The kernel of an operation."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from xdsl.dialects.builtin import MemRefType
 from xdsl.ir import Operation
 
-from niwaki.backends.kernels.alternatives import Alternative, only
+from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.contraction import contraction_alternatives, select_contraction
 from niwaki.backends.kernels.elementwise import elementwise
 from niwaki.backends.kernels.indexed import add_rows, gather, scatter_add
@@ -73,13 +74,13 @@ def alternatives(
     anchor = Group.of(op).anchor
     if anchor is not None and FUSING.get(type(anchor)) is select_contraction:
         return contraction_alternatives(op, operands, results, target)
-    return [only("only", select(op, operands, results, target))]
+    return [Alternative("only", partial(select, op, operands, results, target))]
 
 
 def select(
     op: Operation, operands: Sequence[MemRefType], results: Sequence[MemRefType], target: Target
 ) -> KernelSpec:
-    """The kernel of `op` that the model of `choice` prefers: the first of its `alternatives`.
+    """The kernel of `op` that `choice` prefers: the first of its `alternatives`.
 
     Raises NotImplementedError for an operation that has no kernel.
     """

@@ -18,6 +18,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute
 
 from niwaki.ir.dialects.tensor_op import Tensor, i1
+from niwaki.ir.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class KernelSpec:
     """Floating-point operations of one call, a multiply-add counted as two."""
     build: Callable[[str], FuncOp]
     """Makes the function under a name."""
+    prepacked: "Prepacked | None" = None
+    """The kernel for an operand that comes packed, if it would pack that itself."""
 
     @property
     def bytes(self) -> int:
@@ -51,6 +54,16 @@ class KernelSpec:
         Each byte of operands and results counts as one operation.
         """
         return self.flops + self.bytes
+
+
+@dataclass(frozen=True)
+class Prepacked:
+    """A kernel that finds an operand as its loops read it, and does the rest alike."""
+
+    operand: int
+    packing: Packing
+    spec: KernelSpec
+    """Its operand has one dimension."""
 
 
 @cache

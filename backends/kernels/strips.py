@@ -120,3 +120,28 @@ def copy_strip(
         k.choose(k.bit_and(low, high), copy, lambda: fill(goal, width * channels))
 
     k.nest([strip.images, height], lambda at: line(*at))
+
+
+def read_strip(
+    k: KernelBuilder,
+    strip: Strip,
+    source: Operand,
+    scratch: Operand | None,
+    start: Index,
+    place: tuple[Index, Index],
+    target: Target,
+) -> tuple[Operand, Index]:
+    """The memory that holds what the strip reads, and where it starts: a copy, or the input.
+
+    `start`: of the copy in scratch; `place`: the first image and row of positions.
+    """
+    if strip.copied:
+        assert scratch is not None
+        copy_strip(k, strip, source, scratch, start, place, target)
+        return scratch, start
+    rows, columns, shape = strip.phase.rows, strip.phase.columns, strip.shape
+    image, row = place
+    y = k.affine([(row, rows.in_step)], rows.offset)
+    line = k.affine([(image, shape.in_size[0]), (y, 1)])
+    pixel = k.affine([(line, shape.in_size[1])], columns.offset)
+    return source, k.imul(pixel, shape.in_channels)

@@ -1,8 +1,8 @@
 """Convolution forward and the cotangent of its input on vector machines, without gathering.
 
-The filter is packed in panels once per call. Positions then read their taps in place, or, where
-taps leave the input, from a strip of its rows that is copied with zeros around it. A tap's
-channels, and with dense kernels those of a whole kernel row, are one contiguous run.
+The filter comes in panels, or is packed in them once per call. Positions then read their taps in
+place, or, where taps leave the input, from a strip of its rows that is copied with zeros around it.
+A tap's channels, and with dense kernels those of a whole kernel row, are one contiguous run.
 """
 
 from dataclasses import dataclass, replace
@@ -11,14 +11,7 @@ from functools import cached_property, partial
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
-from niwaki.backends.kernels.choice import (
-    COPY_CYCLES,
-    RegisterTile,
-    pack_cycles,
-    product_cycles,
-    register_tiles,
-    strip_rows,
-)
+from niwaki.backends.kernels.choice import RegisterTile, register_tiles, strip_rows
 from niwaki.backends.kernels.convolution import (
     Construction,
     ConvolutionShape,
@@ -30,12 +23,14 @@ from niwaki.backends.kernels.convolution import (
 )
 from niwaki.backends.kernels.gather import Gathering
 from niwaki.backends.kernels.operands import Contraction, Operand
-from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
+from niwaki.backends.kernels.panel_packing import Pack, RowLoop
 from niwaki.backends.kernels.product import Origins, PackedColumns, Put, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.strips import Strip, copy_strip, reach
+from niwaki.backends.kernels.strips import Strip, reach, read_strip
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
+from niwaki.backends.kernels.weight_panels import PackedWeight, WeightPanels
 from niwaki.backends.targets import Target
+from niwaki.ir.dialects.tensor_op import shape_of
 
 
 def strip_of(shape: ConvolutionShape, phase: Phase, target: Target) -> Strip:
@@ -97,11 +92,13 @@ class PhaseProduct:
     """The product of one phase: its strips and panels, and where its packed filter lies."""
 
     strip: Strip
-    tile: RegisterTile
-    """Positions, and vectors of columns."""
+    height: int
+    """Positions of a tile."""
     panels: tuple[Panel, ...]
     start: int
-    """Of the packed filter in scratch."""
+    """Of the packed filter in scratch, or where all filters come packed."""
+    prepacked: bool
+    """Whether they do."""
 
     @property
     def length(self) -> int:
@@ -119,7 +116,7 @@ class PhaseProduct:
         """Whether there is one strip: each panel is used once, and packed only then."""
         strip = self.strip
         whole = strip.images == strip.shape.batch and strip.rows == strip.phase.rows.positions
-        return whole and strip.shape.groups == 1
+        return whole and strip.shape.groups == 1 and not self.prepacked
 
     @property
     def packed(self) -> int:
@@ -128,19 +125,31 @@ class PhaseProduct:
             return max(p.width for p in self.panels) * self.length
         return self.strip.shape.groups * self.width * self.length
 
-    def cycles(self, shape: ConvolutionShape, target: Target) -> float:
-        """Estimated, packing and copying included."""
-        strip = self.strip
-        strips = -(-shape.batch // strip.images) * -(-strip.phase.rows.positions // strip.rows)
-        product = product_cycles(strip.positions, shape.width, self.length, self.tile, target)
-        packed = shape.groups * pack_cycles(shape.width * self.length, shape.forward, target)
-        copied = strip.elements * COPY_CYCLES / target.lanes
-        return strips * (shape.groups * product + copied) + packed
+    def weight_panels(self, shape: ConvolutionShape) -> WeightPanels:
+        """How the packed filter follows from the filter."""
+        rows, columns = self.strip.phase.rows, self.strip.phase.columns
+        if shape.forward:
+            loops = (RowLoop(self.length, 1),)
+            step = shape.width * self.length
+            return WeightPanels(loops, self.length, self.panels, 0, shape.groups, step)
+        # w[o, i, j, c] is read at (i, j, o) for a vector of c.
+        width, (height, line) = shape.width, (shape.kernel[0], shape.kernel[1] * shape.width)
+        loops = (
+            RowLoop(rows.count, rows.tap_step * line),
+            RowLoop(columns.count, columns.tap_step * width),
+            RowLoop(shape.depth, height * line),
+        )
+        first = rows.tap_start * line + columns.tap_start * width
+        step = shape.depth * height * line
+        return WeightPanels(loops, 1, self.panels, first, shape.groups, step)
 
 
 def products_of(
-    shape: ConvolutionShape, target: Target, tile: RegisterTile | None = None
-) -> list[PhaseProduct]:
+    shape: ConvolutionShape,
+    target: Target,
+    tile: RegisterTile | None = None,
+    prepacked: bool = False,
+) -> tuple[PhaseProduct, ...]:
     """Of every phase that has taps; `tile`: instead of the best one of each."""
     products: list[PhaseProduct] = []
     start = 0
@@ -150,9 +159,9 @@ def products_of(
         strip = strip_of(shape, phase, target)
         chosen = tile or _tiles(strip, target)[0]
         ranges = tuple(padded_panels(shape.width, target, chosen.blocks))
-        products.append(PhaseProduct(strip, chosen, ranges, start))
+        products.append(PhaseProduct(strip, chosen.rows, ranges, start, prepacked))
         start += products[-1].packed
-    return products
+    return tuple(products)
 
 
 def _tiles(strip: Strip, target: Target) -> list[RegisterTile]:
@@ -160,41 +169,47 @@ def _tiles(strip: Strip, target: Target) -> list[RegisterTile]:
 
 
 def alternatives(anchor: Gathering, contraction: Contraction) -> list[Alternative]:
-    """Of an ordinary or grouped convolution, or of its input's cotangent: other register tiles."""
+    """Of an ordinary or grouped convolution, or of its input's cotangent: by register tile."""
     shape, target = shape_of_gathering(anchor), contraction.target
-    tiles: list[RegisterTile | None] = [None]
     strips = [product.strip for product in products_of(shape, target)]
-    if strips:
-        tiles += _tiles(max(strips, key=lambda strip: strip.positions), target)[1:]
+    largest = max(strips, key=lambda strip: strip.positions, default=None)
+    others = [] if largest is None else _tiles(largest, target)[1:]
     return [
-        Alternative(
-            "windows" if tile is None else f"windows {tile}",
-            sum(product.cycles(shape, target) for product in products_of(shape, target, tile)),
-            partial(_spec, shape, contraction, tile),
-        )
-        for tile in tiles
+        Alternative("windows", partial(_select, anchor, None, contraction)),
+        *(Alternative(f"windows {t}", partial(_select, anchor, t, contraction)) for t in others),
     ]
 
 
+def _select(anchor: Gathering, tile: RegisterTile | None, contraction: Contraction) -> KernelSpec:
+    shape, target = shape_of_gathering(anchor), contraction.target
+    products = products_of(shape, target, tile)
+    packing = PackedWeight(shape_of(anchor.w), tuple(p.weight_panels(shape) for p in products))
+    prepacked = products_of(shape, target, tile, prepacked=True)
+    spec = _spec(shape, products, contraction)
+    return contraction.with_prepacked(spec, packing, partial(_spec, shape, prepacked))
+
+
 def _spec(
-    shape: ConvolutionShape, contraction: Contraction, tile: RegisterTile | None
+    shape: ConvolutionShape, products: tuple[PhaseProduct, ...], contraction: Contraction
 ) -> KernelSpec:
-    products = products_of(shape, contraction.target, tile)
-    packed = sum(p.packed for p in products)
+    packed = sum(p.packed for p in products if not p.prepacked)
     copied = max((p.strip.elements for p in products), default=0)
-    return spec_of(contraction, shape, Plan(False, 0, packed, copied, tile=tile), WindowKernel)
+    kernel = partial(WindowKernel, products=products)
+    return spec_of(contraction, shape, Plan(False, 0, packed, copied), kernel)
 
 
+@dataclass(frozen=True)
 class WindowKernel(Construction):
     """As products of panels with windows that are read in place."""
 
+    products: tuple[PhaseProduct, ...]
+
     def run(self) -> None:
         """Packs the filter, then works phase by phase."""
-        products = products_of(self.shape, self.target, self.plan.tile)
-        for product in products:
-            if not product.single:
+        for product in self.products:
+            if not (product.single or product.prepacked):
                 self.k.nest([self.shape.groups], lambda g, p=product: self._pack_all(p, *g))
-        for product in products:
+        for product in self.products:
             self._multiply(product)
         for phase in self.shape.phases:
             if phase.count == 0:
@@ -219,22 +234,9 @@ class WindowKernel(Construction):
         return self.k.iadd(self.k.imul(group, product.length * product.width), product.start)
 
     def _pack(self, product: PhaseProduct, group: Index) -> Pack:
-        k, shape, w = self.k, self.shape, self.refs.anchor[1]
-        phase, length = product.strip.phase, product.length
-        if shape.forward:
-            first = k.imul(group, shape.width * length)
-            return pack_transposed(k, w, first, length, length, self._scratch)
-        # w[o, i, j, c] is read at (i, j, o) for a vector of c.
-        width, (height, line) = shape.width, (shape.kernel[0], shape.kernel[1] * shape.width)
-        rows, columns = phase.rows, phase.columns
-        first = k.imul(group, shape.depth * height * line)
-        loops = [
-            RowLoop(rows.count, rows.tap_step * line),
-            RowLoop(columns.count, columns.tap_step * width),
-            RowLoop(shape.depth, height * line),
-        ]
-        first = k.iadd(first, rows.tap_start * line + columns.tap_start * width)
-        return pack_rows(k, w, first, loops, self._scratch)
+        panels = product.weight_panels(self.shape)
+        start = self.k.imul(group, panels.group_step)
+        return panels.pack(self.k, self.refs.anchor[1], start, self._scratch)
 
     def _multiply(self, product: PhaseProduct) -> None:
         k, strip = self.k, product.strip
@@ -251,29 +253,22 @@ class WindowKernel(Construction):
             k.each(0, self.shape.batch, strip.images, rows_of)
 
     def _strip(self, product: PhaseProduct, strip: Strip, image: Index, row: Index) -> None:
-        k, shape, phase = self.k, self.shape, strip.phase
-        height, width = shape.in_size
-        source, first = self._scratch, self.plan.transposed
-        if strip.copied:
-            place = (image, row)
-            copy_strip(k, strip, self.refs.anchor[0], self._scratch, first, place, self.target)
-        else:
-            source = self.refs.anchor[0]
-            y = k.iadd(k.imul(row, phase.rows.in_step), phase.rows.offset)
-            line = k.iadd(k.imul(image, height), y)
-            first = k.imul(k.iadd(k.imul(line, width), phase.columns.offset), shape.in_channels)
+        k, shape = self.k, self.shape
+        source, first = read_strip(
+            k, strip, self.refs.anchor[0], self.refs.scratch, self.plan.transposed, (image, row),
+            self.target,
+        )  # fmt: skip
 
         def group(place: list[Index]) -> None:
             (number,) = place
             a = StripRows(source, k.iadd(first, k.imul(number, shape.depth)), strip)
             pack = self._pack(product, number) if product.single else None
             start = self._packed(product, number)
-            b = PackedColumns(self._scratch, start, product.length, pack)
+            filters = self.refs.anchor[1] if product.prepacked else self._scratch
+            b = PackedColumns(filters, start, product.length, pack)
             put = self._put(strip, image, row, k.imul(number, shape.width))
             sums = self._sums(strip)
-            multiply_panels(
-                k, a, b, product.tile.rows, 0, strip.positions, product.panels, sums, put
-            )
+            multiply_panels(k, a, b, product.height, 0, strip.positions, product.panels, sums, put)
 
         k.nest([shape.groups], group)
 

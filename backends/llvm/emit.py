@@ -717,6 +717,13 @@ class _FunctionEmitter:
         align = _bytes(ref.type.element_type)
         self._line(f"store {self._typed(value)}, ptr {address}, align {align}")
 
+    def _prefetch(self, op: Operation) -> None:
+        assert isinstance(op, kernel.PrefetchOp)
+        address = self._address(op.ref, op.indices)
+        callee = self.module.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
+        # To read, into the second cache, data.
+        self._line(f"call void {callee}(ptr {address}, i32 0, i32 2, i32 1)")
+
     def _for(self, op: Operation) -> None:
         assert isinstance(op, scf.ForOp)
         block, index = op.body.block, self.module.type(IndexType())
@@ -813,6 +820,7 @@ _HANDLERS: dict[type[Operation], Callable[[_FunctionEmitter, Operation], None]] 
     vector.LoadOp: _FunctionEmitter._load,  # pyright: ignore[reportPrivateUsage]
     memref.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
     vector.StoreOp: _FunctionEmitter._store,  # pyright: ignore[reportPrivateUsage]
+    kernel.PrefetchOp: _FunctionEmitter._prefetch,  # pyright: ignore[reportPrivateUsage]
     scf.ForOp: _FunctionEmitter._for,  # pyright: ignore[reportPrivateUsage]
     kernel.OffsetOp: _FunctionEmitter._offset,  # pyright: ignore[reportPrivateUsage]
     kernel.ParallelOp: _FunctionEmitter._parallel,  # pyright: ignore[reportPrivateUsage]

@@ -34,7 +34,7 @@ class KernelTimer:
     def seconds(self, specs: Mapping[str, KernelSpec], limit: float) -> dict[str, float]:
         """Name -> the median time of a call, all measured within about `limit` seconds.
 
-        `specs` have operands and results in common.
+        `specs` have operands and results in common, but for weights that come packed.
         """
         calls = self._calls(specs)
         self._round(calls)  # Brings in the code.
@@ -64,13 +64,12 @@ class KernelTimer:
         code = compile_object(emit_module(kernels, programs, target), target)
         entries = [program.sym_name.data for program in programs]
         loaded = LoadedObject(code, entries, threads=target.threads)
-        arrays = _arrays(chosen[0])
+        arrays = {spec.operands: _arrays(spec) for spec in chosen}
         arena = aligned_bytes(max(1, *(spec.workspace for spec in chosen)))
         empty = aligned_bytes(1)
-        memory = [arena, empty, empty, *arrays]
         return {
-            name: entry_call(loaded, entry, memory)
-            for name, entry in zip(specs, entries, strict=True)
+            name: entry_call(loaded, entry, [arena, empty, empty, *arrays[spec.operands]])
+            for (name, spec), entry in zip(specs.items(), entries, strict=True)
         }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niwaki.backends.llvm.compile import LoadedObject, pointer_block
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
 from niwaki.ir.weights import Array
 
@@ -60,7 +61,7 @@ class Session:
 
     def reset(self) -> None:
         """Brings the state back to what it was compiled with."""
-        self.state[:] = np.frombuffer(self.lowered.state_image, np.uint8)
+        self.state[:] = self.lowered.state_image.array()
 
     def close(self) -> None:
         """Ends the threads; `run` starts them again."""
@@ -86,9 +87,9 @@ class _Ports:
         self.address = self._block.ctypes.data
 
 
-def _filled(image: bytes) -> NDArray[np.uint8]:
+def _filled(image: Image) -> NDArray[np.uint8]:
     space = aligned_bytes(len(image))
-    space[:] = np.frombuffer(image, np.uint8)
+    space[:] = image.array()
     return space
 
 

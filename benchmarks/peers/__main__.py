@@ -6,14 +6,15 @@ Plain SGD, f32. The frameworks are installed with `python -m benchmarks.peers.in
 case every framework builds its step in a process of its own; then all are timed in turn, a short
 measurement of each in every round, while the others are stopped. Times are medians over the rounds,
 ratios medians of their time by ours of the same round. With --json finished cases are kept in the
-file, and not measured again.
+file, and not measured again; with --artifacts, so is what other frameworks compile ahead of time.
 """
 
 import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
@@ -66,9 +67,24 @@ def _parse() -> argparse.Namespace:
         "--limit", type=float, default=effort.limit, help="most seconds of building a step"
     )
     parser.add_argument("--environments", type=Path, default=DEFAULT, metavar="FOLDER")
+    parser.add_argument(
+        "--artifacts", type=Path, metavar="FOLDER", help="keeps what is made ahead of time"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="rows, and what is finished")
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="tables of all in the JSON")
     return parser.parse_args()
+
+
+@contextmanager
+def _folder(kept: Path | None, name: str) -> Generator[Path]:
+    """For files of one step: in `kept`, or for as long as the context lasts."""
+    if kept is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    folder = (kept / name).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
 
 
 def _end(*_: object) -> None:
@@ -85,12 +101,12 @@ def main() -> None:
     names = [name for name in CONTESTANTS if name == OURS or name in given.peers]
     journal = Journal(given.json)
     wanted = cases(given.models, given.updates, given.batches, given.threads)
-    for _, group in groupby(wanted, key=lambda case: (case.model, case.update, case.batch)):
-        with tempfile.TemporaryDirectory() as folder:
+    for step, group in groupby(wanted, key=lambda case: case.step):
+        with _folder(given.artifacts, step) as folder:
             for case in group:
                 missing = journal.missing(case, names)
                 if missing:
-                    journal.add(compare(case, missing, effort, environments, Path(folder)))
+                    journal.add(compare(case, missing, effort, environments, folder))
     print_rows(rows_of(journal.comparisons))
     if given.markdown is not None:
         given.markdown.write_text(tables(journal.comparisons))

@@ -21,6 +21,11 @@ class Case:
     threads: int
 
     @property
+    def step(self) -> str:
+        """What is made ahead of time, for any number of threads."""
+        return f"{self.model}-{self.update}-b{self.batch}"
+
+    @property
     def name(self) -> str:
         """As in the rows of all benchmarks."""
         return f"{self.model}/{self.update}/host/b{self.batch}/t{self.threads}"

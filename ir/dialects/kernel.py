@@ -399,6 +399,24 @@ class MultiplyHighOp(IRDLOperation):
 
 
 @irdl_op_definition
+class PrefetchOp(IRDLOperation):
+    """Brings the line of an element, which need not exist, into the cache.
+
+    Changes no result: the C emitter leaves it out.
+    """
+
+    name = "kernel.prefetch"
+    ref = operand_def(MemRefType)
+    indices = var_operand_def(IndexType)
+    assembly_format = "$ref `[` $indices `]` attr-dict `:` type($ref)"
+
+    def verify_(self) -> None:
+        assert isinstance(self.ref.type, MemRefType)
+        dimensions = self.ref.type.get_num_dims()
+        require(len(self.indices) == dimensions, "one index for each dimension")
+
+
+@irdl_op_definition
 class OffsetOp(IRDLOperation):
     """The same kind of memref, `bytes` * `index` bytes further on."""
 
@@ -455,6 +473,7 @@ KERNEL = Dialect(
         LoadApartOp,
         StoreApartOp,
         SaturateOp,
+        PrefetchOp,
         OffsetOp,
         ParallelOp,
     ],

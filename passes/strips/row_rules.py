@@ -7,7 +7,6 @@ range of dimension 1 (the rows of one image at a time).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
 from typing import Any, TypeAlias
 
 from xdsl.dialects.builtin import BoolAttr
@@ -15,6 +14,7 @@ from xdsl.ir import Attribute, Operation
 
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import get_int, get_ints, ints, shape_of, tensor_bytes, type_of
+from niwaki.passes.product_flops import product_flops
 from niwaki.passes.strips.row_reaches import Reach, Rows, Same, Scaled, Window, Windows
 
 SAMPLES, ROWS = 0, 1
@@ -65,7 +65,7 @@ class RowOp:
     @cached_property
     def flops(self) -> int:
         """Multiply-adds of one row, counted as two; elementwise work is free."""
-        return _flops(self.op) // self.rows
+        return product_flops(self.op) // self.rows
 
 
 def row_op(op: Operation, axis: int) -> RowOp | None:
@@ -280,18 +280,3 @@ _RULES: Mapping[type[Operation], Callable[[Any, int], RowOp | None]] = {
     nn.OneHotOp: _one_hot,
 }
 """Beside these, every elementwise operation."""
-
-
-def _flops(op: Operation) -> int:
-    match op:
-        case nn.Conv2dOp() | nn.IntegerConv2dOp():
-            return 2 * prod(shape_of(op.y)) * prod(shape_of(op.w)[1:])
-        case nn.Conv2dDxOp() | nn.IntegerConv2dDxOp():
-            return 2 * prod(shape_of(op.dy)) * prod(shape_of(op.w)[1:])
-        case nn.Conv2dDwOp() | nn.IntegerConv2dDwOp():
-            return 2 * prod(shape_of(op.dy)) * prod(shape_of(op.dw)[1:])
-        case nn.MatmulOp():
-            inner = shape_of(op.a)[0 if op.transpose_a.value.data else 1]
-            return 2 * prod(shape_of(op.y)) * inner
-        case _:
-            return 0

@@ -92,8 +92,8 @@ def run_op(
     """The results of `op` on `arrays`, computed by its kernel.
 
     `operands` and `results` are other memory layouts than the contiguous ones; `in_place` makes
-    the arguments share memory that may. `alternative`: instead of the model's choice. Results and workspace are poisoned before. Asserts that
-    the kernel writes its results and workspace only.
+    the arguments share memory that may. `alternative`: instead of the model's choice. Results and
+    workspace are poisoned before. Asserts that the kernel writes its results and workspace only.
     """
     reads = [memref_of(type_of(o)) for o in op.operands] if operands is None else operands
     writes = [memref_of(type_of(r)) for r in op.results] if results is None else results

@@ -114,7 +114,7 @@ def product(rows: int, columns: int, length: int, transpose_b: bool = False) -> 
     return y.owner
 
 
-def test_model_prefers_by_cycles() -> None:
+def test_the_model_chooses_the_first() -> None:
     target = replace(get_target("host"), lanes=16, vector_registers=32)
     op = product(128, 512, 512, transpose_b=True)
     kinds = (
@@ -122,11 +122,9 @@ def test_model_prefers_by_cycles() -> None:
         [memref_of(type_of(v)) for v in op.results],
     )
     found = alternatives(op, *kinds, target)
-    cycles = [a.cycles for a in found]
-    assert cycles == sorted(cycles)
     assert len({a.name for a in found}) == len(found) > 4
     # The packed product needs scratch, of which the model's choice is told.
-    assert found[0].name.startswith("packed-product")
+    assert found[0].name == "packed-product"
     assert select(op, *kinds, target).workspace == found[0].spec().workspace > 0
 
 
@@ -139,8 +137,24 @@ def test_model_by_shape(rows: int, transpose_b: bool, expected: str) -> None:
     assert offered(product(rows, 768, 768, transpose_b), target)[0].startswith(expected)
 
 
-def test_boards_spend_no_scratch() -> None:
-    """Nor do scalar machines, which gain nothing from packing."""
-    op = product(128, 512, 512)
-    for name in ("cortex-m55", "cortex-m4"):
-        assert offered(op, get_target(name)) == ["outer-products"]
+def test_scalar_machines_do_not_pack() -> None:
+    assert offered(product(128, 512, 512), get_target("cortex-m4")) == ["outer-products"]
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "expected"),
+    [
+        (28, 16, ["windows", "gathered", "winograd F(2x2)"]),
+        (56, 64, ["winograd F(4x4)", "winograd F(2x2)", "windows", "gathered"]),
+    ],
+)
+def test_fewer_multiplications_are_alternatives(
+    size: int, channels: int, expected: list[str]
+) -> None:
+    """Where they are the model's choice, and where not."""
+    target = replace(get_target("host"), lanes=16, vector_registers=32, cache_bytes=1 << 20)
+    b = ProgramBuilder()
+    y = b.conv2d(b.input((1, size, size, channels)), b.input((channels, 3, 3, channels)), padding=1)
+    assert isinstance(y.owner, Operation)
+    found = [name for name in offered(y.owner, target) if not name.startswith("windows ")]
+    assert found == expected

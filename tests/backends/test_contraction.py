@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xdsl.dialects.builtin import BoolAttr
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import SSAValue
 
+from niwaki.backends.c.emit_kernel import KernelEmitter
+from niwaki.backends.kernels.select import select
+from niwaki.backends.kernels.spec import memref_of
+from niwaki.backends.llvm.emit import emit_module
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.builder import Builder, ProgramBuilder
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import shape_of
+from niwaki.ir.dialects.kernel import PrefetchOp
+from niwaki.ir.dialects.tensor_op import shape_of, type_of
 from niwaki.ir.interpreter import run
+from tests.backends.kernel_cases import FusedBuilder, values
 from tests.backends.run_kernel import run_op
 
 # Sums of up to 4,608 products of unit-variance f32 in another order than NumPy's.
@@ -63,6 +71,61 @@ def test_matmul_of_far_columns() -> None:
         [(33, 300), (33, 40)],
         replace(lanes(16), cache_bytes=1 << 14),
     )
+
+
+@pytest.mark.parametrize("count", [16, 4])
+def test_matmul_in_strips(count: int) -> None:
+    """More rows than pass a panel together: all of B is packed, then strips of A follow."""
+    for a, b in [(False, False), (False, True), (True, False), (True, True)]:
+        check(
+            lambda k, x, y, a=a, b=b: k.matmul(x, y, transpose_a=a, transpose_b=b),
+            [(33, 270) if a else (270, 33), (50, 33) if b else (33, 50)],
+            replace(lanes(count), cache_bytes=1 << 13),
+        )
+
+
+def test_matmul_of_long_rows() -> None:
+    """Long sums over transposed B: packed, whether its panels are whole or not."""
+    for columns in (64, 70):
+        check(
+            lambda k, x, y: k.matmul(x, y, transpose_b=True), [(49, 300), (columns, 300)], lanes(16)
+        )
+
+
+def _update(rows: int, columns: int, length: int) -> FuncOp:
+    """The kernel of w - 0.1 * x^T y for w [rows, columns]."""
+    k = FusedBuilder(values((length, rows), (length, columns), (rows, columns)))
+    x, y, w = k.args
+    fused = k.finish(k.sub(w, k.scale(k.matmul(x, y, transpose_a=True), 0.1)))
+    kinds = [memref_of(type_of(v)) for v in (*fused.operands, *fused.results)]
+    return select(fused, kinds[:3], kinds[3:], lanes(16)).build("update")
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(40, 40), (300, 70)])
+def test_updates_prefetch_the_parameter(rows: int, columns: int) -> None:
+    """Where columns are read in place, and where they are packed."""
+    function = _update(rows, columns, 33)
+    parameter = function.body.block.args[2]
+    prefetched = [op for op in function.walk() if isinstance(op, PrefetchOp)]
+    assert any(op.ref is parameter for op in prefetched)
+    assert "prefetch" in emit_module([function], [], lanes(16))
+    assert "prefetch" not in KernelEmitter(function).text().body
+
+
+def test_products_prefetch_the_panel_to_be_packed() -> None:
+    """None where the columns stay in cache."""
+
+    def prefetched(columns: int, length: int) -> bool:
+        x, w = values((40, length), (length, columns))
+        product = nn.MatmulOp.make(
+            x, w, transpose_a=BoolAttr.from_bool(False), transpose_b=BoolAttr.from_bool(False)
+        )
+        kinds = [memref_of(type_of(v)) for v in (x, w, product.y)]
+        function = select(product, kinds[:2], kinds[2:], lanes(16)).build("product")
+        return any(isinstance(op, PrefetchOp) for op in function.walk())
+
+    assert prefetched(1000, 700)
+    assert not prefetched(100, 70)
 
 
 @settings(max_examples=15)
@@ -129,6 +192,9 @@ CASES = {
     "depthwise-stride-2": Case((2, 9, 9, 20), 20, 3, 2, (1, 1, 1, 1), 1, 20),
     "depthwise-5": Case((1, 10, 10, 24), 24, 5, 1, (2, 2, 2, 2), 1, 24),
     "depthwise-7-stride-2": Case((1, 9, 11, 12), 12, 7, 2, (3, 3, 3, 3), 1, 12),
+    "depthwise-of-images": Case((8, 11, 12, 20), 20, 3, 1, (1, 1, 1, 1), 1, 20),
+    "depthwise-of-rows": Case((1, 43, 24, 20), 20, 3, 1, (1, 1, 1, 1), 1, 20),
+    "depthwise-of-rows-stride-2": Case((3, 40, 43, 9), 9, 3, 2, (1, 1, 1, 1), 1, 9),
     "depthwise-dilated": Case((1, 8, 8, 6), 6, 3, 2, (2, 1, 2, 3), 2, 6),
     "stride-beyond-kernel": Case((1, 8, 8, 6), 5, 2, 3),
     "one-pixel": Case((1, 1, 1, 7), 9, 3, 1, (1, 1, 1, 1)),

@@ -51,6 +51,18 @@ def test_elements_of_their_own() -> None:
     assert len(_sections(_divided(_copy, (SIZE, SIZE)))) == 1
 
 
+def test_prefetching_is_no_access() -> None:
+    def emit(k: KernelBuilder) -> None:
+        def body(i: Value) -> None:
+            k.prefetch(k.args[0], [k.iadd(i, SIZE)])
+            k.prefetch(k.args[1], [0])
+            k.store(k.load(k.args[0], [i]), k.args[1], [i])
+
+        k.each(0, SIZE, 1, body)
+
+    assert len(_sections(_divided(emit, (SIZE, SIZE)))) == 1
+
+
 def test_in_place() -> None:
     assert len(_sections(_divided(_copy, (SIZE, SIZE), same=True))) == 1
 
@@ -66,6 +78,17 @@ def test_stores_that_overlap(step: int, divisible: bool) -> None:
     def emit(k: KernelBuilder) -> None:
         zero = k.constant(0.0, lanes=4)
         k.each(0, step * 16, step, lambda i: k.store(zero, k.args[0], [i]))
+
+    assert bool(_sections(_divided(emit, (SIZE,)))) == divisible
+
+
+@pytest.mark.parametrize(("step", "divisible"), [(16, True), (8, True), (12, False)])
+def test_stores_at_quotients(step: int, divisible: bool) -> None:
+    """As the masks of vectors are: eight bits to a byte, two iterations in one if `step` is 12."""
+
+    def emit(k: KernelBuilder) -> None:
+        zero = k.constant(0.0)
+        k.each(0, SIZE * step // 16, step, lambda i: k.store(zero, k.args[0], [k.idiv(i, 8)]))
 
     assert bool(_sections(_divided(emit, (SIZE,)))) == divisible
 
@@ -159,6 +182,26 @@ def test_scratch_that_outlives_an_iteration() -> None:
     divided = _divided(lambda k: _through_scratch(k, first=False), (SIZE, SIZE, SCRATCH), True)
     whole_rows = [s for s in _sections(divided) if any(isinstance(o, OffsetOp) for o in s.walk())]
     assert not whole_rows
+
+
+def test_scratch_of_a_short_loop_is_for_the_sections_behind_it() -> None:
+    """Rows through scratch of their own, two elements to other scratch, those to the result."""
+
+    def emit(k: KernelBuilder) -> None:
+        _through_scratch(k, first=True)
+
+        def into(i: Value) -> None:
+            k.store(k.load(k.args[0], [i]), k.args[2], [k.iadd(i, 8)])
+
+        k.each(0, 2, 1, into)
+
+        def out(i: Value) -> None:
+            value = k.load(k.args[2], [k.iadd(k.imod(i, 2), 8)])
+            k.store(value, k.args[1], [k.iadd(i, SIZE)])
+
+        k.each(0, SIZE, 1, out)
+
+    assert len(_sections(_divided(emit, (SIZE, 2 * SIZE, SCRATCH), True))) == 2
 
 
 def test_a_section_waits_for_what_it_reads() -> None:

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from xdsl.dialects.builtin import MemRefType, StridedLayoutAttr, i32
 
+from niwaki.backends.kernels.select import select
 from niwaki.backends.kernels.spec import memref_of
-from niwaki.backends.targets import get_target
+from niwaki.backends.kernels.threads.on_threads import on_threads
+from niwaki.backends.targets import get_target, with_threads
 from niwaki.ir.dialects import nn
+from niwaki.ir.dialects.kernel import ParallelOp
 from niwaki.ir.dialects.tensor_op import f32, i1, type_of
 from tests.backends.kernel_cases import LANES, SIZES, FusedBuilder, check, normal, values
 from tests.backends.run_kernel import run_op
@@ -101,6 +104,29 @@ def test_results_of_the_prologue_are_stored_on_the_way(axes, size, lanes, in_pla
     op = b.finish(kept, b.reduce_sum(kept, axes), b.logical_and(mask, mask))
     arrays = [normal(*shape), normal(*shape, seed=1) > 0]
     check(op, arrays, lanes, ROUNDING, in_place=in_place)
+
+
+@pytest.mark.parametrize("lanes", [16, 4])
+@pytest.mark.parametrize("columns", [3, 40, 150])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_bands_of_long_columns(columns, lanes, in_place):
+    shape = [2, 515, columns]  # 8 bands of 128 rows, and six rows more
+    b = FusedBuilder(values(shape, (shape, i1)))
+    dy, mask = b.args
+    kept = b.select(mask, dy, b.constant(0.0))
+    op = b.finish(kept, b.reduce_mean(kept, [0, 1]))
+    arrays = [normal(*shape), normal(*shape, seed=1) > 0]
+    check(op, arrays, lanes, ROUNDING, in_place=in_place)
+
+
+def test_bands_are_shared_by_threads():
+    op = nn.ReduceSumOp.make(*values([4000, 37]), axes=[0])
+    kinds = [[memref_of(type_of(v)) for v in side] for side in (op.operands, op.results)]
+    target = with_threads(get_target("host"), 2)
+    spec = select(op, *kinds, target)
+    assert spec.workspace == 8 * 37 * 4
+    kernel = on_threads(spec, target).build("kernel")
+    assert any(isinstance(op, ParallelOp) for op in kernel.walk())
 
 
 def test_runs_are_bitwise_equal():

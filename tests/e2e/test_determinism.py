@@ -42,8 +42,8 @@ def digests(name: str) -> dict[str, str]:
     contents = {
         "plan": str(step.lowered.module).encode(),
         "LLVM IR": step.llvm_text().encode(),
-        "state": step.lowered.state_image,
-        "constants": step.lowered.constants_image,
+        "state": bytes(step.lowered.state_image),
+        "constants": bytes(step.lowered.constants_image),
         "memory": repr(step.lowered.entries).encode(),
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -64,8 +64,9 @@ def _peak_before_scheduling(program: Program, count: int) -> int:
     """Bytes live between kernels in @train_step, in the order that `fuse` leaves."""
     for step in training_pipeline(TrainingOptions(), HOST, techniques=Techniques(count))[:-1]:
         step.apply(NiwakiContext(program.weights), program.module)
-    layout = StorageLayout(program.module, HOST.alignment)
-    problem, _ = schedule_problem(program.function("train_step"), layout, KernelLibrary(HOST))
+    library = KernelLibrary(HOST)
+    layout = StorageLayout(program.module, library)
+    problem, _ = schedule_problem(program.function("train_step"), layout, library)
     nodes = tuple(replace(node, workspace=0) for node in problem.nodes)
     return live_bytes(replace(problem, nodes=nodes), range(len(nodes))).peak
 

@@ -121,7 +121,7 @@ def test_frozen_parameters_are_constants() -> None:
         "fc3.bias.momentum": "optimizer",
     }
     assert {"conv1.weight", "fc2.bias"} <= {e.name for e in lowered.constants}
-    image = np.frombuffer(lowered.constants_image, np.uint8)
+    image = lowered.constants_image.array()
     for entry in lowered.constants:
         if entry.kind == "parameter":
             array = np.asarray(networks.lenet(1).weights[entry.name])

@@ -30,8 +30,9 @@ def unfused_step(optimizer: Optimizer, scheme: Scheme) -> Program:
 
 
 def problem_of(program: Program) -> ScheduleProblem:
-    layout = StorageLayout(program.module, HOST.alignment)
-    return schedule_problem(program.function("train_step"), layout, KernelLibrary(HOST))[0]
+    library = KernelLibrary(HOST)
+    layout = StorageLayout(program.module, library)
+    return schedule_problem(program.function("train_step"), layout, library)[0]
 
 
 RECIPES = [

@@ -109,9 +109,9 @@ def test_cores_keep_only_the_box_in_their_state_and_save_the_same_bytes() -> Non
     (box,) = (e for e in core.state if e.name == whole.name)
     assert box.shape == whole.updated != whole.shape
     assert model_hash(core) == model_hash(host)
-    state = np.frombuffer(core.state_image, np.uint8)
+    state = core.state_image.array()
     data = pack(core, state, 0.5)
-    assert data == pack(host, np.frombuffer(host.state_image, np.uint8), 0.5)
+    assert data == pack(host, host.state_image.array(), 0.5)
     restored = np.zeros_like(state)
     assert unpack(core, data, restored, "here") == 0.5
     assert restored[box.offset : box.offset + 4 * prod(box.shape)].any()

@@ -10,6 +10,7 @@ from xdsl.ir import Block, Operation, SSAValue
 
 from niwaki.backends.kernels.spec import element_bytes, strides_of
 from niwaki.backends.kernels.threads.index_forms import IndexForms, Linear
+from niwaki.ir.dialects.kernel import PrefetchOp
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class AccessesOf:
                     self._add(op, op.operands[0], op.operands[1:], op.results[0], False)
                 case memref.StoreOp() | vector.StoreOp():
                     self._add(op, op.operands[1], op.operands[2:], op.operands[0], True)
+                case PrefetchOp():
+                    pass  # neither reads nor writes what the program sees
                 case _ if any(isinstance(o.type, MemRefType) for o in op.operands):
                     raise NotImplementedError(f"'{op.name}' touches memory")
                 case _:

@@ -129,14 +129,14 @@ class Independence:
     def _divided(self, loop: scf.ForOp, starts: Sequence[tuple[Linear, int]]) -> Range | None:
         """The bytes of all iterations of `loop`, if each one's lie behind those before."""
         variable = self._forms.variable(loop)
-        step = self._forms.of(loop.step).constant
+        growth = self._forms.growth(loop)
         factors = {start.factor(variable) for start, _ in starts}
         (factor, *others) = factors
         if others or factor <= 0:
             return None
         own = Linear(0, ((variable, factor),))
         low, high = self._hull([(start.plus(own, -1), size) for start, size in starts])
-        if high - low >= factor * step:
+        if high - low >= factor * growth:
             return None
         first, last = self._forms.range(own)
         return low + first, high + last
@@ -155,6 +155,9 @@ class Independence:
         for piece, found in pieces:
             own = [a for a in found if _meet(self.bytes_of(a), whole)]
             if own and not self._stores_first(piece, own):
+                return None
+            # What one part alone keeps is often for sections that follow.
+            if piece.loop is None and len(pieces) > 1 and any(a.stores for a in own):
                 return None
             ops.update(a.op for a in own)
         if not all(op.operands[int(_stores(op))] is self._memory.scratch for op in ops):

@@ -50,6 +50,7 @@ class IndexForms:
         self._divisions: dict[_Division, int] = {}
         self._divided: dict[int, _Division] = {}
         self._variables: dict[scf.ForOp, int] = {}
+        self._growth: dict[scf.ForOp, int] = {}
 
     def of(self, value: SSAValue) -> Linear:
         """The form of an index."""
@@ -61,14 +62,22 @@ class IndexForms:
         """The number of a loop's variable."""
         return self._variables[loop]
 
+    def growth(self, loop: scf.ForOp) -> int:
+        """By how much that variable grows from one iteration to the next."""
+        return self._growth[loop]
+
     def enter(self, loop: scf.ForOp) -> None:
-        """Defines the variable of a loop."""
-        (low, _), step = self.range(self.of(loop.lb)), self.of(loop.step)
-        _, stop = self.range(self.of(loop.ub))
-        size = trips(loop, self)
-        last = stop - 1 if size is None else low + (size - 1) * step.constant
-        self._forms[loop.body.block.args[0]] = form = self._variable((low, max(low, last)))
-        self._variables[loop] = form.terms[0][0]
+        """Defines the variable of a loop: the number of the iteration, if that is known."""
+        first, step, size = self.of(loop.lb), self.of(loop.step).constant, trips(loop, self)
+        if size is None:
+            (low, _), (_, stop) = self.range(first), self.range(self.of(loop.ub))
+            form = own = self._variable((low, max(low, stop - 1)))
+        else:
+            own = self._variable((0, max(0, size - 1)))
+            form = first.plus(own, step)
+        self._forms[loop.body.block.args[0]] = form
+        self._variables[loop] = own.terms[0][0]
+        self._growth[loop] = step if size is None else 1
 
     def compute(self, op: Operation) -> None:
         """Enters an operation; what is no arithmetic on indices stays unknown."""
@@ -150,19 +159,27 @@ class IndexForms:
         return self._variable((choose(low_a, low_b), choose(high_a, high_b)))
 
     def _quotient(self, a: Linear, b: Linear) -> Linear:
-        low, high = self.range(a)
-        if b.terms or low < 0:
+        if b.terms or self.range(a)[0] < 0:
             return self._variable(ANYTHING)
         divisor = b.constant
-        return self._division(arith.DivUIOp, a, divisor, (low // divisor, high // divisor))
+        exact, rest = self._multiples(a, divisor)
+        quotient = Linear(0, tuple((v, f // divisor) for v, f in exact.terms))
+        low, high = (end // divisor for end in self.range(rest))
+        return quotient.plus(self._division(arith.DivUIOp, rest, divisor, (low, high)))
 
     def _remainder(self, a: Linear, b: Linear) -> Linear:
-        low, high = self.range(a)
-        if b.terms or low < 0:
+        if b.terms or self.range(a)[0] < 0:
             return self._variable(ANYTHING)
-        if high < b.constant:
-            return a
-        return self._division(arith.RemUIOp, a, b.constant, (0, b.constant - 1))
+        _, rest = self._multiples(a, b.constant)
+        if self.range(rest)[1] < b.constant:
+            return rest
+        return self._division(arith.RemUIOp, rest, b.constant, (0, b.constant - 1))
+
+    def _multiples(self, a: Linear, divisor: int) -> tuple[Linear, Linear]:
+        """`a` as terms that are multiples of `divisor` and a rest, which is not negative."""
+        exact = Linear(0, tuple((v, f) for v, f in a.terms if f % divisor == 0))
+        rest = a.plus(exact, -1)
+        return (exact, rest) if self.range(rest)[0] >= 0 else (Linear(0), a)
 
     def _division(self, kind: type[Operation], a: Linear, divisor: int, values: Range) -> Linear:
         if values[0] == values[1]:

@@ -19,6 +19,7 @@ from niwaki.backends.c.toolchain import (
     run_program,
 )
 from niwaki.backends.targets import get_target
+from niwaki.ir.image import Image
 from niwaki.ir.lowered import StorageEntry
 from tests.c_programs import TIMEOUT, need_tools
 from tests.networks import lenet
@@ -123,13 +124,13 @@ def test_one_hash_for_every_target_and_none_for_others() -> None:
     full = niwaki.compile(lenet(2, 12), optimizer=niwaki.SGD(0.1, momentum=0.9))
     assert model_hash(full.lowered) != hashes[0]
     lowered = sparse("host").lowered
-    state = bytearray(lowered.state_image)
+    state = bytearray(bytes(lowered.state_image))
     state[0] ^= 1
-    assert model_hash(replace(lowered, state_image=bytes(state))) != hashes[0]
+    assert model_hash(replace(lowered, state_image=Image.of(bytes(state)))) != hashes[0]
     frozen = next(e for e in lowered.constants if e.kind == "parameter")
-    constants = bytearray(lowered.constants_image)
+    constants = bytearray(bytes(lowered.constants_image))
     constants[frozen.offset] ^= 1
-    assert model_hash(replace(lowered, constants_image=bytes(constants))) != hashes[0]
+    assert model_hash(replace(lowered, constants_image=Image.of(bytes(constants)))) != hashes[0]
 
 
 def test_only_what_steps_change_is_saved() -> None:
