@@ -136,13 +136,13 @@ def test_large_layers_pack() -> None:
         assert check(lambda b, x, w: b.matmul(x, w, transpose_b=True), [(64, 40), (50, 40)], target)
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("kernel", [1, 5])
 def test_only_the_strips_with_zeros_around_them_stay_scratch(kernel: int) -> None:
     x, w = (1, 16, 16, 32), (64, kernel, kernel, 32)
     spec = spec_of(lambda b, x, w: b.conv2d(x, w, padding=kernel // 2), [x, w], get_target("host"))
     assert spec.prepacked is not None
     left = spec.prepacked.spec.workspace
-    assert left == 0 if kernel == 1 else 0 < left <= 4 * 18 * 18 * 32
+    assert left == 0 if kernel == 1 else 0 < left <= 4 * 20 * 20 * 32
 
 
 def test_taps_that_no_position_meets_are_not_packed() -> None:

@@ -187,7 +187,7 @@ def test_saved_states_fit_every_target() -> None:
 
 
 def test_bytes_are_the_same_every_time() -> None:
-    assert lowered("bias").constants_image == lowered("bias").constants_image
+    assert bytes(lowered("bias").constants_image) == bytes(lowered("bias").constants_image)
 
 
 def test_equal_layouts_are_stored_once() -> None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.peers.worker import Task
@@ -10,6 +10,14 @@ from benchmarks.peers.worker import Task
 
 class AheadOfTimeError(RuntimeError):
     """A compiler or exporter has refused its input."""
+
+
+def once(folder: Path, make: Callable[[], None]) -> None:
+    """Makes the files of a step, unless an earlier run has made them all."""
+    mark = folder / "made"
+    if not mark.exists():
+        make()
+        mark.touch()
 
 
 def run_script(environment: str, script: str, task: Task) -> None:

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import iree.runtime as runtime  # pyright: ignore[reportMissingImports]
 
-from benchmarks.peers.frameworks.ahead_of_time import run_ahead, run_script
+from benchmarks.peers.frameworks.ahead_of_time import once, run_ahead, run_script
 from benchmarks.peers.frameworks.jax_layout import LAYOUT
 from benchmarks.peers.worker import Built, Task, serve
 
@@ -20,14 +20,16 @@ FLAGS = (
 
 def build(task: Task) -> Built:
     """The step as a module of IREE's virtual machine; parameters stay on its device."""
-    module_file = task.folder / "step.vmfb"
-    if not module_file.exists():
+
+    def make() -> None:
         run_script("jax", "jax_export", task)
         run_ahead(["iree-compile", "step.mlir", "-o=step.vmfb", *FLAGS], task.folder)
+
+    once(task.folder, make)
     device = runtime.get_driver("local-task" if task.threads > 1 else "local-sync")
     device = device.create_default_device()
     context = runtime.SystemContext(config=runtime.Config(device=device))
-    context.add_vm_module(runtime.VmModule.mmap(context.instance, str(module_file)))
+    context.add_vm_module(runtime.VmModule.mmap(context.instance, str(task.folder / "step.vmfb")))
     modules = dict(context.modules.items())
     (function,) = (m["main"] for name, m in modules.items() if name.startswith("jit"))
 
