@@ -1,6 +1,6 @@
 """Frozen parameters in the layouts that kernels read: the same steps, less packing and scratch."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xdsl.dialects.builtin import MemRefType, StridedLayoutAttr
+from xdsl.ir import Operation
 
 import niwaki
 from niwaki.backends.c.saved_state import model_hash
+from niwaki.backends.kernels.spec import memref_of
 from niwaki.backends.kernels.threads import on_threads
 from niwaki.backends.targets import Target, get_target, with_threads
 from niwaki.ir.builder import ProgramBuilder, Value
 from niwaki.ir.dialects import plan
-from niwaki.ir.dialects.tensor_op import shape_of
+from niwaki.ir.dialects.tensor_op import shape_of, type_of
 from niwaki.ir.lowered import Lowered, StorageEntry
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Scheme, TrainingOptions
 from niwaki.passes import packed_parameters, storage_layout
+from niwaki.passes.kernel_library import KernelLibrary
 from niwaki.passes.packed_parameters import StoredForms
 from niwaki.passes.pipelines import compile_program
 from tests.compiled import HOST, Compiled
@@ -199,30 +203,13 @@ def test_equal_layouts_are_stored_once() -> None:
     assert [e.packing is not None for e in first] == [True]
 
 
-def branches() -> Program:
-    """Frozen convolutions whose results lie side by side in one tensor."""
-    b, rng = ProgramBuilder(), np.random.default_rng(2)
-
-    def conv(x: Value, channels: int, kernel: int) -> Value:
-        name, shape = f"conv{len(b.store)}", (channels, kernel, kernel, shape_of(x)[3])
-        return b.conv2d(x, b.weight(name, rng.standard_normal(shape).astype(np.float32)), 1, 1)
-
-    x = b.input([2, 9, 9, 6])
-    y = b.relu(b.concat([conv(x, 80, 3), conv(x, 40, 3)], 3))
-    w = rng.standard_normal((5, 120)).astype(np.float32)
-    return b.finish(b.dense(b.global_avg_pool(y), b.weight("head", w)))
-
-
-@pytest.mark.parametrize("make", [network, branches])
 @pytest.mark.parametrize("number", [1, 2, -1])
-def test_other_kernels_read_what_is_stored(
-    make: Callable[[], Program], number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Choices hold for every layout of results: parameters are packed before there are any."""
+def test_other_kernels_read_what_is_stored(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As chosen by measurements: other register tiles read other panels, or plain weights."""
     monkeypatch.setattr(packed_parameters, "COPY_SHARE", 1)
 
     def compiled(tuning: niwaki.Tuning | None = None) -> niwaki.TrainingStep:
-        return niwaki.compile(make(), optimizer=niwaki.SGD(0.1), update="head", tuning=tuning)
+        return niwaki.compile(network(), optimizer=niwaki.SGD(0.1), update="head", tuning=tuning)
 
     untuned = compiled()
     names = {
@@ -230,9 +217,32 @@ def test_other_kernels_read_what_is_stored(
         for kernel in untuned.choices
     }
     tuned = compiled(niwaki.Tuning().updated(untuned.target, names))
-    assert tuned.tuned_kernels == len(tuned.choices) > 2
-    assert {kernel.label for kernel in tuned.choices} == set(names)
+    assert tuned.tuned_kernels == len(tuned.choices) > 3
     if number > 0:
         assert packed_entries(tuned.lowered)
     for _ in range(2):
         assert tuned(X, Y) == pytest.approx(untuned(X, Y), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["windows 8x2", "gathered", "winograd F(2x2)"])
+def test_choices_hold_for_every_layout(name: str) -> None:
+    """Parameters are packed for the choice before results have layouts."""
+    b = ProgramBuilder()
+    y = b.conv2d(b.input((1, 16, 16, 32)), b.input((48, 3, 3, 32)), padding=1)
+    op = y.owner
+    assert isinstance(op, Operation)
+    operands, plain = [memref_of(type_of(v)) for v in op.operands], memref_of(type_of(y))
+    layout = StridedLayoutAttr((16 * 16 * 64, 16 * 64, 64, 1))
+    strided = MemRefType(plain.element_type, plain.get_shape(), layout)
+    target = replace(HOST, lanes=16, vector_registers=32, cache_bytes=1 << 20)
+    label = KernelLibrary(target).compute(op, operands, [plain]).label
+    library = KernelLibrary(replace(target, choices={label: name}))
+    kernels = [library.compute(op, operands, [kind]) for kind in (plain, strided)]
+    assert [kernel.choice for kernel in kernels] == [name] * 2
+    packings = [kernel.spec.prepacked and kernel.spec.prepacked.packing for kernel in kernels]
+    assert packings[0] == packings[1]
+    assert (packings[0] is not None) is name.startswith("windows")
+    if packings[0] is not None:
+        twins = [library.prepacked(kernel) for kernel in kernels]
+        assert [twin.choice for twin in twins] == [name] * 2
+        assert len({k.identity for k in (*kernels, *twins)}) == 4
