@@ -1,7 +1,6 @@
 """The kernel of an operation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -74,7 +73,8 @@ def alternatives(
     anchor = Group.of(op).anchor
     if anchor is not None and FUSING.get(type(anchor)) is select_contraction:
         return contraction_alternatives(op, operands, results, target)
-    return [Alternative("only", partial(select, op, operands, results, target))]
+    spec = select(op, operands, results, target)
+    return [Alternative("only", lambda: spec)]
 
 
 def select(
