@@ -500,9 +500,12 @@ class Builder:
         return self.one(nn.ConcatOp.make(*xs, axis=axis))
 
     def one_hot(self, labels: Value, depth: int, element: Attribute = f32) -> Value:
-        """Integer labels to rows of 0 and 1."""
+        """Integer labels [...] to rows of 0 and 1, [..., depth]."""
+        column = self.reshape(labels, [*shape_of(labels), 1])
+        if depth == 1:
+            return self.cast(self.compare(column, self.number(0, column), "eq"), element)
         other = {} if element == f32 else {"to": element}
-        return self.one(nn.OneHotOp.make(labels, depth=depth, **other))
+        return self.one(nn.OneHotOp.make(column, depth=depth, **other))
 
     def gather(self, table: Value, indices: Value) -> Value:
         """The rows of `table` at `indices`."""

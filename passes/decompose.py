@@ -61,14 +61,34 @@ def _log_softmax(b: Builder, op: nn.LogSoftmaxOp) -> Sequence[SSAValue]:
 
 
 def _cross_entropy(b: Builder, op: nn.CrossEntropyOp) -> Sequence[SSAValue]:
-    rows, classes = shape_of(op.x)
-    labels = len(shape_of(op.target)) == 1
-    target = b.one_hot(op.target, classes, type_of(op.x).element_type) if labels else op.target
-    shifted, log_sum = _log_softmax_terms(b, op.x, 1)
-    # Negated before the sum: a loss of 0 is 0 then, and not -0.
-    chosen = b.mul(target, b.sub(log_sum, shifted))
-    total = b.reshape(b.reduce_sum(chosen, [0, 1]), ())
-    return [b.scale(total, 1.0 / rows)]
+    if len(shape_of(op.target)) == 1:
+        terms = _losses_of_labels(b, op.x, op.target)
+    else:
+        shifted, log_sum = _log_softmax_terms(b, op.x, 1)
+        # Negated before the sum: a loss of 0 is 0 then, and not -0.
+        terms = b.mul(op.target, b.sub(log_sum, shifted))
+    total = b.reshape(b.reduce_sum(terms, [0, 1]), ())
+    return [b.scale(total, 1.0 / shape_of(op.x)[0])]
+
+
+def _losses_of_labels(b: Builder, x: SSAValue, labels: SSAValue) -> SSAValue:
+    """The loss of each row, [rows, 1]; 0 where the label is none of the classes.
+
+    The logits of the labels are taken before anything else is made of the logits, so that the
+    powers may lie where these were.
+    """
+    rows, classes = shape_of(x)
+    target = b.one_hot(labels, classes, type_of(x).element_type)
+    chosen = b.reduce_sum(b.mul(target, x), [1])
+    largest = b.reduce_max(x, [1])
+    powers = b.exp(b.sub(x, largest))
+    loss = b.sub(b.log(b.reduce_sum(powers, [1])), b.sub(chosen, largest))
+    column = b.reshape(labels, [rows, 1])
+    inside = b.logical_and(
+        b.compare(column, b.number(0, column), "ge"),
+        b.compare(column, b.number(classes, column), "lt"),
+    )
+    return b.select(inside, loss, b.number(0.0, loss))
 
 
 def _mse(b: Builder, op: nn.MseOp) -> Sequence[SSAValue]:

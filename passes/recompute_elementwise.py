@@ -18,6 +18,8 @@ from niwaki.passes.product_flops import product_flops
 
 PRODUCT_SHARE = 64
 """How many times the operations and bytes of an activation the products have that read it again."""
+PRODUCT_COST = 64
+"""Operations, at most, for each byte of an activation that takes a product to make again."""
 SMALL = 8
 """An operand of an eighth of the result's bytes is kept instead of the result."""
 
@@ -28,6 +30,8 @@ class _Repeat:
 
     work: int
     """Operations of it and what leads to it; 0 where it is made again for its own sake."""
+    product: bool
+    """Whether these operations include a product."""
     deadline: int
     """Position of the first operation that overwrites something it is made of."""
 
@@ -39,7 +43,9 @@ class RecomputeElementwisePass(ModulePass):
     Between `dce` and `fuse`. A copy is made only of activations whose operands the backward pass
     keeps for something else, or computes again as well: an activation function beside its input,
     the result of a norm beside the centred input. Where products read it, it must be cheap beside
-    them. Results stay the same bit for bit.
+    them. The probabilities of attention are made again as well, from the queries and keys and what
+    the softmax found of each row: a product of two activations may be repeated if it takes few
+    operations for the bytes it saves. Results stay the same bit for bit.
     """
 
     name = "recompute-elementwise"
@@ -79,25 +85,33 @@ class _Choice:
                 if op.x in self.values:
                     self.values[op.y] = self.values[op.x]
             elif is_fusable_elementwise(op) and not isinstance(op, nn.RandomUniformOp):
-                self._consider(op)
+                self._consider(op, type_of(op.results[0]).element_count())
+            elif isinstance(op, nn.MatmulOp) and not any(map(_is_stored, op.operands)):
+                self._consider(op, product_flops(op))
 
-    def _consider(self, op: Operation) -> None:
+    def _consider(self, op: Operation, work: int) -> None:
         """Chooses the result of `op` if it is worth it, or perhaps leads to one that is."""
         (result,) = op.results
-        work, deadline = type_of(result).element_count(), len(self.position)
+        product, deadline = isinstance(op, nn.MatmulOp), len(self.position)
         for operand in op.operands:
             if operand in self.values:
                 repeat = self.values[operand]
                 work, deadline = work + repeat.work, min(deadline, repeat.deadline)
+                product = product or repeat.product
             elif isinstance(operand, OpResult) and isinstance(operand.op, train.Storage):
                 deadline = min(deadline, self.written.get(operand.op.key, deadline))
             elif not self._is_there(operand, result):
                 return
         readers = self._late_readers(result)
-        cost = work + _bytes_moved(op)
-        if readers and (self.position[readers[-1]] >= deadline or not _is_cheap(cost, readers)):
+        if not readers:
+            self.values[result] = _Repeat(work, product, deadline)
             return
-        self.values[result] = _Repeat(0 if readers else work, deadline)
+        if product:
+            cheap = work <= PRODUCT_COST * tensor_bytes(type_of(result))
+        else:
+            cheap = _is_cheap(work + _bytes_moved(op), readers)
+        if cheap and self.position[readers[-1]] < deadline:
+            self.values[result] = _Repeat(0, False, deadline)
 
     def _is_there(self, operand: SSAValue, result: SSAValue) -> bool:
         """Whether `operand` is kept anyway, or takes far less than `result`."""
@@ -117,6 +131,11 @@ class _Choice:
                 elif self.position[use.operation] >= self.boundary:
                     readers[use.operation] = None
         return sorted(readers, key=self.position.__getitem__)
+
+
+def _is_stored(value: SSAValue) -> bool:
+    """Whether `value` is a parameter or state."""
+    return isinstance(value, OpResult) and isinstance(value.op, train.Storage)
 
 
 def _bytes_moved(op: Operation) -> int:

@@ -204,7 +204,7 @@ _CHECKS: tuple[tuple[type[TensorOp] | tuple[type[TensorOp], ...], _Check], ...] 
     ((nn.QuantizeOp, nn.DequantizeOp), _anything),
     (nn.QuantizedAddOp, _elementwise),
     (nn.QuantizedMeanOp, _not_axis_0),
-    ((nn.BatchNormOp, nn.DropoutOp, nn.RandomMaskOp, nn.OneHotOp), _only_first),
+    ((nn.BatchNormOp, nn.DropoutOp, nn.RandomMaskOp), _only_first),
     ((nn.LayerNormOp, nn.RmsNormOp), _row_norm),
     (nn.GatherOp, _gather),
     (nn.MatmulOp, _matmul),

@@ -150,7 +150,7 @@ def _kernel(op: type[Operation]) -> str:
         return "`expand-updates`"
     if op in LOWERINGS:
         return "`lower-quantized`"
-    if op in scalar.RULES or op is nn.RandomUniformOp:
+    if op in scalar.RULES or op in (nn.OneHotOp, nn.RandomUniformOp):
         return "elementwise"
     if op in FUSING and issubclass(op, ANCHORS):
         return "anchor"

@@ -9,6 +9,7 @@ from xdsl.ir import Operation, SSAValue
 
 from niwaki.backends.kernels import masks, random, scalar
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.special import one_hot
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import i1, tensor, type_of
 
@@ -138,6 +139,8 @@ class Pointwise:
 
     def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
         """Prefetches what `emit` will load at a place, of f32 operands of the result's shape."""
+        if not self._stores:
+            return
         whole = tensor(type_of(self._stores[0][0]).get_shape(), f32)
         for value in self._group.inputs:
             if type_of(value) == whole and self._is_loaded(value):
@@ -184,6 +187,8 @@ class Pointwise:
             elif isinstance(op, nn.RandomUniformOp):
                 first = self._position(k, indices)
                 known[result] = random.uniform(k, op, value(op.counter, 1), first, count)
+            elif isinstance(op, nn.OneHotOp):
+                known[result] = one_hot(k, value(op.labels, 1), indices[-1], count)
             else:
                 known[result] = scalar.evaluate(k, op, [value(o, count) for o in op.operands])
         return [value(v, lanes) for v in wanted]

@@ -16,7 +16,7 @@ from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.pooling import pooling
 from niwaki.backends.kernels.reduction import reduction
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.special import count_correct, one_hot, random_mask
+from niwaki.backends.kernels.special import count_correct, random_mask
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 
@@ -52,7 +52,6 @@ ALONE: Mapping[type[Operation], Generator] = MappingProxyType(
         nn.PadOp: pad,
         nn.SliceOp: slice_,
         nn.ConcatOp: concat,
-        nn.OneHotOp: one_hot,
         nn.GatherOp: gather,
         nn.ScatterAddOp: scatter_add,
         nn.AddRowsOp: add_rows,

@@ -1,4 +1,4 @@
-"""Kernels of labels and random masks."""
+"""Kernels of labels and random masks, and the elements of one-hot rows."""
 
 import math
 from collections.abc import Sequence
@@ -15,29 +15,11 @@ from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import get_int, shape_of
 
 
-def one_hot(
-    op: nn.OneHotOp, operands: Sequence[MemRefType], results: Sequence[MemRefType], target: Target
-) -> KernelSpec:
-    """The kernel of `nn.one_hot`; a label outside [0, depth) gives a row of zeros."""
-
-    def emit(k: KernelBuilder) -> None:
-        labels, y = k.args
-        *outer, depth = shape_of(op.y)
-
-        def row(place: list[Index]) -> None:
-            label = k.cast(k.load(labels, place), i32)
-
-            def block(start: Index, lanes: int) -> None:
-                numbers = random.count_from(k, k.cast(k.index(start), i32), lanes)
-                chosen = k.compare(numbers, k.broadcast(label, lanes), "eq")
-                one, zero = k.constant(1.0, f32, lanes), k.constant(0.0, f32, lanes)
-                k.store(k.select(chosen, one, zero), y, [*place, start])
-
-            each_block(k, depth, target.lanes, block)
-
-        k.nest(outer, row)
-
-    return spec_alone(operands, results, emit)
+def one_hot(k: KernelBuilder, label: Value, first: Index, lanes: int) -> Value:
+    """Elements of a row of `nn.one_hot` from `first` on; zeros for a label outside the row."""
+    numbers = random.count_from(k, k.cast(k.index(first), i32), lanes)
+    chosen = k.compare(numbers, k.broadcast(k.cast(label, i32), lanes), "eq")
+    return k.select(chosen, k.constant(1.0, f32, lanes), k.constant(0.0, f32, lanes))
 
 
 def count_correct(

@@ -102,7 +102,7 @@ class ShapeFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: nn.OneHotOp, args: PythonValues
     ) -> PythonValues:
         classes = np.arange(get_int(op.properties, "depth"))
-        return ((args[0][..., None] == classes).astype(dtype_of(type_of(op.y).element_type)),)
+        return ((args[0] == classes).astype(dtype_of(type_of(op.y).element_type)),)
 
     @impl(nn.GatherOp)
     def gather(self, interpreter: Interpreter, op: nn.GatherOp, args: PythonValues) -> PythonValues:

@@ -17,7 +17,7 @@ from niwaki.passes.strips.find_region import BlockFacts
 
 _MASKS = (nn.CompareOp, nn.AndOp, nn.SliceOp, nn.ReshapeOp)
 """Operations on forward values that stand among them for the backward pass."""
-_JOIN = (nn.Elementwise, nn.ReshapeOp, nn.SliceOp, nn.PadOp, nn.ConcatOp, nn.OneHotOp)
+_JOIN = (nn.Elementwise, nn.ReshapeOp, nn.SliceOp, nn.PadOp, nn.ConcatOp)
 """Operations that belong to the unit before them."""
 
 

@@ -253,10 +253,6 @@ def _concat(op: nn.ConcatOp, axis: int) -> RowOp | None:
     return RowOp(op, (Cut(Same()),) * len(op.operands), shape[axis])
 
 
-def _one_hot(op: nn.OneHotOp, axis: int) -> RowOp | None:
-    return RowOp(op, (Cut(Same()),), shape_of(op.y)[0]) if axis == SAMPLES else None
-
-
 _RULES: Mapping[type[Operation], Callable[[Any, int], RowOp | None]] = {
     nn.BroadcastOp: _broadcast,
     nn.Conv2dOp: _conv2d,
@@ -277,6 +273,5 @@ _RULES: Mapping[type[Operation], Callable[[Any, int], RowOp | None]] = {
     nn.SliceOp: _slice,
     nn.PadOp: _pad,
     nn.ConcatOp: _concat,
-    nn.OneHotOp: _one_hot,
 }
 """Beside these, every elementwise operation."""

@@ -13,10 +13,11 @@ from tests.backends.kernel_cases import LANES, SIZES, FusedBuilder, check, norma
 
 
 @pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize("depth", [1, 9, 33])
+@pytest.mark.parametrize("depth", [2, 9, 33])
 def test_one_hot(depth, lanes):
     labels = np.array([[0, depth - 1, depth], [-1, depth // 2, 2**31 - 1]], np.int32)
-    check(nn.OneHotOp.make(*values(([2, 3], i32)), depth=depth), [labels], lanes)
+    op = nn.OneHotOp.make(*values(([2, 3, 1], i32)), depth=depth)
+    check(op, [labels[..., None]], lanes)
 
 
 @pytest.mark.parametrize("lanes", [16, 1])

@@ -465,9 +465,25 @@ func.func @f(%x: tensor<2x3xf32>, %g: tensor<3xf32>, %h: tensor<2xf32>) {
 
 // -----
 
-func.func @f(%x: tensor<2x3xf32>) {
+func.func @f(%x: tensor<2x1xf32>) {
   // CHECK: labels must be integers
-  %y = nn.one_hot %x {depth = 2 : i64} : (tensor<2x3xf32>) -> tensor<2x3x2xf32>
+  %y = nn.one_hot %x {depth = 2 : i64} : (tensor<2x1xf32>) -> tensor<2x2xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x3xi32>) {
+  // CHECK: the last size of tensor<2x3xi32> must be 1
+  %y = nn.one_hot %x {depth = 2 : i64} : (tensor<2x3xi32>) -> tensor<2x2xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<2x1xi32>) {
+  // CHECK: depth is 1, must be at least 2
+  %y = nn.one_hot %x {depth = 1 : i64} : (tensor<2x1xi32>) -> tensor<2x1xf32>
   func.return
 }
 

@@ -95,8 +95,8 @@ func.func @pooling(%x: tensor<1x5x5x2xf32>, %dy: tensor<1x3x3x2xf32>, %index: te
   func.return
 }
 
-// CHECK-LABEL: func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %z: tensor<f32>) {
-func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %z: tensor<f32>) {
+// CHECK-LABEL: func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %column: tensor<2x1xi32>, %z: tensor<f32>) {
+func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %column: tensor<2x1xi32>, %z: tensor<f32>) {
   // CHECK: %constant = nn.constant {value = 5.000000e-01 : f32, shape = array<i64>} : tensor<f32>
   %constant = nn.constant {value = 5.000000e-01 : f32, shape = array<i64>} : tensor<f32>
   // CHECK: %constant_1 = nn.constant {value = 3 : i32, shape = array<i64: 2, 2>} : tensor<2x2xi32>
@@ -119,10 +119,10 @@ func.func @shapes(%x: tensor<2x3xf32>, %l: tensor<2xi32>, %z: tensor<f32>) {
   %slice = nn.slice %x {starts = array<i64: 0, 1>, sizes = array<i64: 2, 1>, steps = array<i64: 1, 2>} : (tensor<2x3xf32>) -> tensor<2x1xf32>
   // CHECK: %concat = nn.concat %x, %x {axis = 0 : i64} : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<4x3xf32>
   %concat = nn.concat %x, %x {axis = 0 : i64} : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<4x3xf32>
-  // CHECK: %one_hot = nn.one_hot %l {depth = 5 : i64} : (tensor<2xi32>) -> tensor<2x5xf32>
-  %one_hot = nn.one_hot %l {depth = 5 : i64} : (tensor<2xi32>) -> tensor<2x5xf32>
-  // CHECK: %one_hot_1 = nn.one_hot %l {depth = 5 : i64, to = bf16} : (tensor<2xi32>) -> tensor<2x5xbf16>
-  %one_hot_1 = nn.one_hot %l {depth = 5 : i64, to = bf16} : (tensor<2xi32>) -> tensor<2x5xbf16>
+  // CHECK: %one_hot = nn.one_hot %column {depth = 5 : i64} : (tensor<2x1xi32>) -> tensor<2x5xf32>
+  %one_hot = nn.one_hot %column {depth = 5 : i64} : (tensor<2x1xi32>) -> tensor<2x5xf32>
+  // CHECK: %one_hot_1 = nn.one_hot %column {depth = 5 : i64, to = bf16} : (tensor<2x1xi32>) -> tensor<2x5xbf16>
+  %one_hot_1 = nn.one_hot %column {depth = 5 : i64, to = bf16} : (tensor<2x1xi32>) -> tensor<2x5xbf16>
   // CHECK: %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
   %gather = nn.gather %x, %l : (tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>
   // CHECK: %add_rows = nn.add_rows %x, %x, %l : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xi32>) -> tensor<2x3xf32>

@@ -87,6 +87,12 @@ def test_one_hot():
     assert y.dtype == np.float32
 
 
+def test_one_hot_of_one_class():
+    y = evaluate(lambda b, v: b.one_hot(v, 1), np.array([0, 1, -1], np.int32))
+    np.testing.assert_array_equal(y, [[1], [0], [0]])
+    assert y.dtype == np.float32
+
+
 def test_count_correct_takes_the_first_maximum():
     logits = np.array([[1, 1, 0], [0, 2, 1], [0, 1, 1], [3, 0, 0]], np.float32)
     labels = np.array([0, 1, 2, 1], np.int32)

@@ -17,10 +17,16 @@ func.func @cross_entropy(%x: tensor<2x3xf32>, %t: tensor<2xi32>) -> tensor<f32> 
   func.return %0 : tensor<f32>
 }
 // CHECK-LABEL: @cross_entropy
-// CHECK-NEXT: %[[ROWS:.*]] = nn.one_hot %t {depth = 3 : i64}
 // CHECK-NOT:  nn.log_softmax
-// CHECK:      %[[CHOSEN:.*]] = nn.mul %[[ROWS]], %{{.*}}
-// CHECK-NEXT: %[[SUM:.*]] = nn.reduce_sum %[[CHOSEN]] {axes = array<i64: 0, 1>}
+// CHECK:      %[[ROWS:.*]] = nn.one_hot %{{.*}} {depth = 3 : i64}
+// CHECK-NEXT: %[[PRODUCT:.*]] = nn.mul %[[ROWS]], %x
+// CHECK-NEXT: %[[CHOSEN:.*]] = nn.reduce_sum %[[PRODUCT]] {axes = array<i64: 1>}
+// CHECK-NEXT: %[[MAX:.*]] = nn.reduce_max %x {axes = array<i64: 1>}
+// CHECK:      %[[LOG:.*]] = nn.log
+// CHECK-NEXT: %[[SHIFTED:.*]] = nn.sub %[[CHOSEN]], %[[MAX]]
+// CHECK-NEXT: %[[LOSS:.*]] = nn.sub %[[LOG]], %[[SHIFTED]]
+// CHECK:      %[[TERMS:.*]] = nn.select %{{.*}}, %[[LOSS]]
+// CHECK-NEXT: %[[SUM:.*]] = nn.reduce_sum %[[TERMS]] {axes = array<i64: 0, 1>}
 // CHECK-NEXT: %[[SCALAR:.*]] = nn.reshape %[[SUM]]
 // CHECK-NEXT: %[[SHARE:.*]] = nn.constant {value = 5.000000e-01
 // CHECK-NEXT: nn.mul %[[SCALAR]], %[[SHARE]]

@@ -6,10 +6,12 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
+from niwaki.backends.targets import get_target
 from niwaki.ir.builder import Builder, ProgramBuilder, Value
 from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import shape_of, tensor_bytes, type_of
-from niwaki.ir.training import SGD
+from niwaki.ir.training import SGD, TrainingOptions
+from niwaki.passes.pipelines import compile_program
 from tests.training_programs import training_program
 
 SHAPE = (2, 8, 8, 16)
@@ -80,3 +82,13 @@ def test_bits_kept_for_each_element(name: str) -> None:
 def test_gradients_from_the_result_free_the_operand(name: str) -> None:
     """The square keeps x and the function its own result, but nobody the square."""
     assert _kept_bits(OF_THE_SQUARE[name]) == 2 * 32
+
+
+def test_cross_entropy_holds_its_logits_once() -> None:
+    rows, classes = 64, 4096
+    b = ProgramBuilder()
+    head = b.weight("head", np.ones((classes, 8), np.float32))
+    program = b.finish(b.dense(b.input([rows, 8]), head))
+    options = TrainingOptions(optimizer=SGD(0.1))
+    logits = 4 * rows * classes
+    assert compile_program(program, options, get_target("cortex-m7")).arena_bytes < 1.1 * logits

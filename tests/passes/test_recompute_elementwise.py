@@ -48,6 +48,24 @@ def _normed(b: ProgramBuilder, x: Value, name: str) -> Value:
     return _dense(b, b.layer_norm(x, gamma, beta, 1e-5), f"{name}.w", WIDTH, WIDTH)
 
 
+def _attention(heads: int) -> Layer:
+    """Over sequences of 128 rows."""
+    split = [ROWS // 128, 128, heads, WIDTH // heads]
+
+    def layer(b: ProgramBuilder, x: Value, name: str) -> Value:
+        q, k, v = (
+            b.transpose(
+                b.reshape(_dense(b, x, f"{name}.{part}", WIDTH, WIDTH), split), [0, 2, 1, 3]
+            )
+            for part in "qkv"
+        )
+        scores = b.scale(b.matmul(q, k, transpose_b=True), split[-1] ** -0.5)
+        y = b.transpose(b.matmul(b.softmax(scores), v), [0, 2, 1, 3])
+        return _dense(b, b.reshape(y, [ROWS, WIDTH]), f"{name}.o", WIDTH, WIDTH)
+
+    return layer
+
+
 def _network(layer: Layer) -> Program:
     b = ProgramBuilder()
     x = b.input([ROWS, WIDTH])
@@ -70,7 +88,10 @@ SILU = _feed_forward(lambda b, x: b.silu(x))
 RELU = _feed_forward(lambda b, x: b.relu(x))
 
 
-@pytest.mark.parametrize("layer", [GELU, SILU, _normed])
+SHORT_HEADS, LONG_HEADS = _attention(12), _attention(2)
+
+
+@pytest.mark.parametrize("layer", [GELU, SILU, _normed, SHORT_HEADS])
 def test_results_stay_the_same_bit_for_bit(layer: Layer) -> None:
     before = _before(layer)
     after = apply(before, RecomputeElementwisePass())
@@ -113,11 +134,36 @@ def test_not_beside_products_that_take_no_longer() -> None:
     assert _count(apply(before, RecomputeElementwisePass()), nn.GeluOp) == LAYERS
 
 
+def test_attention_is_made_again_from_queries_and_keys() -> None:
+    before = _before(SHORT_HEADS)
+    after = apply(before, RecomputeElementwisePass())
+    assert _count(after, nn.MatmulOp) == _count(before, nn.MatmulOp) + LAYERS
+    assert _count(after, nn.ReduceMaxOp) == _count(before, nn.ReduceMaxOp)
+
+
+def test_attention_is_kept_where_products_would_take_long() -> None:
+    before = _before(LONG_HEADS)
+    assert _count(apply(before, RecomputeElementwisePass()), nn.MatmulOp) == _count(
+        before, nn.MatmulOp
+    )
+
+
+def test_products_with_parameters_are_not_made_again() -> None:
+    def layer(b: ProgramBuilder, x: Value, name: str) -> Value:
+        y = _dense(b, x, f"{name}.in", WIDTH, 8)
+        return _dense(b, b.tanh(_dense(b, y, f"{name}.up", 8, HIDDEN)), f"{name}.w", HIDDEN, WIDTH)
+
+    before = _before(layer)
+    assert _count(apply(before, RecomputeElementwisePass()), nn.MatmulOp) == _count(
+        before, nn.MatmulOp
+    )
+
+
 def _nothing(function: FuncOp) -> None:
     del function
 
 
-@pytest.mark.parametrize("layer", [GELU, _normed])
+@pytest.mark.parametrize("layer", [GELU, _normed, SHORT_HEADS])
 def test_arenas_hold_one_of_both(layer: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three quarters at most: of the weights' products some scratch remains."""
 

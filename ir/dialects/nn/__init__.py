@@ -123,6 +123,9 @@ from niwaki.ir.dialects.nn.elementwise import (
     NegOp as NegOp,
 )
 from niwaki.ir.dialects.nn.elementwise import (
+    OneHotOp as OneHotOp,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     Relu6Op as Relu6Op,
 )
 from niwaki.ir.dialects.nn.elementwise import (
@@ -231,9 +234,6 @@ from niwaki.ir.dialects.nn.shape import (
 )
 from niwaki.ir.dialects.nn.shape import (
     GatherOp as GatherOp,
-)
-from niwaki.ir.dialects.nn.shape import (
-    OneHotOp as OneHotOp,
 )
 from niwaki.ir.dialects.nn.shape import (
     PadOp as PadOp,

@@ -7,12 +7,20 @@ from xdsl.dialects.builtin import (
     Float32Type,
     Float64Type,
     FloatAttr,
+    IntegerAttr,
     IntegerType,
     StringAttr,
     f32,
 )
 from xdsl.ir import Attribute
-from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def, traits_def
+from xdsl.irdl import (
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    prop_def,
+    result_def,
+    traits_def,
+)
 from xdsl.traits import Pure
 
 from niwaki.ir.dialects.tensor_op import (
@@ -22,6 +30,7 @@ from niwaki.ir.dialects.tensor_op import (
     Tensors,
     broadcast_shapes,
     common_element,
+    get_int,
     i1,
     require,
     tensor,
@@ -313,8 +322,29 @@ class NarrowOp(Unary):
         return [tensor(operands[0].get_shape(), attributes["to"])]
 
 
+@irdl_op_definition
+class OneHotOp(Elementwise):
+    """Integer labels [..., 1] to 0 and 1 of type `to` (f32), [..., depth]. Not differentiable."""
+
+    name = "nn.one_hot"
+    labels = operand_def()
+    y = result_def()
+    depth = prop_def(IntegerAttr)
+    to = opt_prop_def(Attribute)
+
+    @classmethod
+    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
+        (labels,) = operands
+        require(isinstance(labels.element_type, IntegerType), "labels must be integers")
+        require(labels.get_shape()[-1:] == (1,), f"the last size of {labels} must be 1")
+        depth = get_int(attributes, "depth")
+        require(depth > 1, f"depth is {depth}, must be at least 2")
+        shape = [*labels.get_shape()[:-1], depth]
+        return [tensor(shape, attributes.get("to", f32))]
+
+
 OPS = [
     AddOp, SubOp, MulOp, DivOp, MaxOp, MinOp, NegOp, AbsOp, ExpOp, LogOp, SqrtOp, RsqrtOp, ErfOp,
     ReluOp, Relu6Op, LeakyReluOp, SigmoidOp, TanhOp, HardSigmoidOp, HardSwishOp, SiluOp,
-    SoftplusOp, GeluOp, CompareOp, AndOp, SelectOp, CastOp, NarrowOp,
+    SoftplusOp, GeluOp, CompareOp, AndOp, SelectOp, CastOp, NarrowOp, OneHotOp,
 ]  # fmt: skip

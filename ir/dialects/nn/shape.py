@@ -2,12 +2,10 @@
 
 from abc import ABC
 
-from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, IntegerType, i32
-from xdsl.ir import Attribute
+from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, i32
 from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
-    opt_prop_def,
     prop_def,
     result_def,
     traits_def,
@@ -21,7 +19,6 @@ from niwaki.ir.dialects.tensor_op import (
     Tensors,
     broadcast_shapes,
     common_element,
-    f32,
     get_int,
     get_ints,
     require,
@@ -234,24 +231,6 @@ class ConcatOp(TensorOp):
 
 
 @irdl_op_definition
-class OneHotOp(TensorOp):
-    """Integer labels [...] to 0 and 1 of type `to` (f32), [..., depth]. Not differentiable."""
-
-    name = "nn.one_hot"
-    traits = traits_def(Pure())
-    labels = operand_def()
-    y = result_def()
-    depth = prop_def(IntegerAttr)
-    to = opt_prop_def(Attribute)
-
-    @classmethod
-    def infer(cls, operands: Tensors, attributes: Attributes) -> Tensors:
-        require(isinstance(operands[0].element_type, IntegerType), "labels must be integers")
-        shape = [*operands[0].get_shape(), get_int(attributes, "depth")]
-        return [tensor(shape, attributes.get("to", f32))]
-
-
-@irdl_op_definition
 class GatherOp(TensorOp):
     """The rows of `table` [R, C] at integer `indices` [...]: [..., C].
 
@@ -345,6 +324,6 @@ class CountCorrectOp(TensorOp):
 
 OPS = [
     ConstantOp, ReduceSumOp, ReduceMeanOp, ReduceMaxOp, ReshapeOp, BroadcastOp, TransposeOp,
-    PadOp, SliceOp, ConcatOp, OneHotOp, GatherOp, ScatterAddOp, AddRowsOp,
+    PadOp, SliceOp, ConcatOp, GatherOp, ScatterAddOp, AddRowsOp,
     CountCorrectOp,
 ]  # fmt: skip
