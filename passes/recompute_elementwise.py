@@ -69,6 +69,9 @@ def recompute_elementwise(function: FuncOp) -> None:
     copies = _Copies(chosen)
     for op in ops[boundary:]:
         op.operands = [copies.of(value, op) for value in op.operands]
+    for op in reversed(ops[:boundary]):
+        if op.results and op.results[0] in chosen and not any(r.uses for r in op.results):
+            Rewriter.erase_op(op)
 
 
 class _Choice:

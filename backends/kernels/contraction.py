@@ -96,9 +96,11 @@ def contraction_alternatives(
     if target.lanes == 1:
         return gathered
     in_place = windows.alternatives(anchor, contraction)
-    if packs_columns(convolution.shape_of_gathering(anchor).positions, target):
-        return winograd.alternatives(anchor, contraction, [*in_place, *gathered])
-    return [*gathered, *in_place]
+    if not packs_columns(convolution.shape_of_gathering(anchor).positions, target):
+        return [*gathered, *in_place]
+    if isinstance(anchor, nn.IntegerConv2dOp | nn.IntegerConv2dDxOp):
+        return [*in_place, *gathered]
+    return winograd.alternatives(anchor, contraction, [*in_place, *gathered])
 
 
 def _select_vectors(anchor: Operation | None, contraction: Contraction) -> KernelSpec | None:
@@ -142,6 +144,8 @@ def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> list
     read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
     by_strips = sums_by_strips(shape.positions, read, contraction.target)
     others = [*strips, *tiles] if by_strips else [*tiles, *strips]
+    if isinstance(anchor, nn.IntegerConv2dDwOp):
+        return others
     return winograd_gradient.alternatives(shape, contraction, others)
 
 

@@ -139,8 +139,6 @@ class Pointwise:
 
     def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
         """Prefetches what `emit` will load at a place, of f32 operands of the result's shape."""
-        if not self._stores:
-            return
         whole = tensor(type_of(self._stores[0][0]).get_shape(), f32)
         for value in self._group.inputs:
             if type_of(value) == whole and self._is_loaded(value):
