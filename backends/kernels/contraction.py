@@ -16,8 +16,6 @@ from niwaki.backends.kernels import (
     filter_gradient,
     gradient_strips,
     windows,
-    winograd,
-    winograd_gradient,
 )
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.builder import Index, Value
@@ -49,6 +47,8 @@ from niwaki.backends.kernels.product import (
 )
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.weight_panels import PackedWeight
+from niwaki.backends.kernels.winograd import convolution as winograd_convolution
+from niwaki.backends.kernels.winograd import gradient as winograd_gradient
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import shape_of
@@ -100,7 +100,7 @@ def contraction_alternatives(
         return [*gathered, *in_place]
     if isinstance(anchor, nn.IntegerConv2dOp | nn.IntegerConv2dDxOp):
         return [*in_place, *gathered]
-    return winograd.alternatives(anchor, contraction, [*in_place, *gathered])
+    return winograd_convolution.alternatives(anchor, contraction, [*in_place, *gathered])
 
 
 def _select_vectors(anchor: Operation | None, contraction: Contraction) -> KernelSpec | None:

@@ -15,12 +15,12 @@ from xdsl.dialects.builtin import MemRefType, f32
 from xdsl.ir import Operation, SSAValue
 
 from niwaki.backends.c.toolchain import build_linux, run_program
-from niwaki.backends.kernels import winograd_cut
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.builder import KernelBuilder
 from niwaki.backends.kernels.select import alternatives
 from niwaki.backends.kernels.spec import memref_of
-from niwaki.backends.kernels.winograd_transforms import Filtering
+from niwaki.backends.kernels.winograd import cut
+from niwaki.backends.kernels.winograd.transforms import Filtering
 from niwaki.backends.llvm.object import llvm_text, object_code
 from niwaki.backends.targets import Target, get_target, with_threads
 from niwaki.ir.builder import Builder, ProgramBuilder
@@ -54,8 +54,8 @@ def _force(patch: pytest.MonkeyPatch, accept: Callable[[Any], bool], number: int
         found = [layout for layout in layouts if accept(layout.cut)]
         return [found[number % len(found)]]
 
-    patch.setattr(winograd_cut, "cheapest_layouts", choose)
-    patch.setattr(winograd_cut, "_GAIN", inf)
+    patch.setattr(cut, "cheapest_layouts", choose)
+    patch.setattr(cut, "_GAIN", inf)
 
 
 def _three(x: tuple[int, ...], outputs: int, window: Window, target: Target) -> None:

@@ -17,8 +17,8 @@ from niwaki.backends.kernels.convolution import Phase
 from niwaki.backends.kernels.gather import Gather, GatherShape
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.strips import Strip
-from niwaki.backends.kernels.winograd_tiles import TileGrid
-from niwaki.backends.kernels.winograd_transforms import Filtering
+from niwaki.backends.kernels.winograd.tiles import TileGrid
+from niwaki.backends.kernels.winograd.transforms import Filtering
 from niwaki.backends.targets import Target
 
 _TAPS = 3

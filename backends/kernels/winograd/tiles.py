@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from niwaki.backends.kernels.builder import Index, KernelBuilder
 from niwaki.backends.kernels.operands import Operand
 from niwaki.backends.kernels.strips import Strip
-from niwaki.backends.kernels.winograd_transforms import Grid
+from niwaki.backends.kernels.winograd.transforms import Grid
 from niwaki.backends.targets import Target
 
 

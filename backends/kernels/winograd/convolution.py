@@ -28,15 +28,15 @@ from niwaki.backends.kernels.product import Matrix, PackedColumns, Sum, multiply
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.strips import read_strip
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
-from niwaki.backends.kernels.winograd_cut import Cut, among, cuts, is_dense, other_cycles
-from niwaki.backends.kernels.winograd_tiles import (
+from niwaki.backends.kernels.winograd.cut import Cut, among, cuts, is_dense, other_cycles
+from niwaki.backends.kernels.winograd.tiles import (
     Channels,
     Planes,
     TileGrid,
     plane_stride,
     transform_tiles,
 )
-from niwaki.backends.kernels.winograd_transforms import Filtering
+from niwaki.backends.kernels.winograd.transforms import Filtering
 
 
 @dataclass(frozen=True)
