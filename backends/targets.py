@@ -30,6 +30,8 @@ class Target:
     """Of the largest cache that a core has to itself."""
     packed_halves: bool = False
     """Whether the core multiplies pairs of 16-bit halves (ARM's DSP extension)."""
+    spends_scratch: bool = True
+    """Whether kernels may take far more scratch where that makes them faster."""
     vector_dots: bool = False
     """Whether it sums the products of two vectors of codes, and C has its vectors (Helium)."""
     alignment: int = 64
@@ -97,6 +99,7 @@ def _cortex_m(
         vector_registers=32,
         pointer_bits=32,
         packed_halves=True,
+        spends_scratch=False,
         alignment=8,
         cc=("arm-none-eabi-gcc", "-mthumb", *flags.split()),
         board=board,

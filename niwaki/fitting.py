@@ -24,27 +24,31 @@ def fit(planner: Planner, limit: int) -> tuple[StepPlan, Savings | None]:
     """The plan of least estimated time within `limit` bytes of arena and state; what that saves.
 
     The choice is among plans that do not depend on the limit, so that more memory never makes a
-    step slower, and the smallest plan that an error names can be had: the whole step, micro-batches
-    of each divisor of the batch, and each of these aiming at parts of its arena, by recomputation
-    or by strips of rows and recomputation. Lossy techniques are never chosen.
+    step slower, and the smallest plan that an error names can be had: the whole step, the same with
+    kernels of little scratch, then micro-batches of each divisor of the batch, and each of these
+    aiming at parts of its arena, by recomputation or by strips of rows and recomputation. Lossy
+    techniques are never chosen.
 
     Raises DoesNotFitError, about the smallest plan found and what would help, if none fits, and
     what `Planner.plan` raises.
     """
-    plain = planner.plan(planner.techniques)
-    if plain.bytes <= limit:
-        return plain, None
-    best, smallest, refusal = _search(planner, plain, limit)
+    whole = planner.plan(planner.techniques)
+    if whole.bytes <= limit:
+        return whole, None
+    sparing = planner.sparing
+    plain = sparing.plan(planner.techniques)
+    best, smallest, refusal = _search(sparing, plain, limit)
     if best is not None:
-        return best, _savings(plain, best)
+        return best, _savings(whole, best, plain.bytes < whole.bytes)
     no_split = f"No micro-batches: {refusal}." if refusal else ""
     lines = [too_large(smallest.program, limit), _LEAST, no_split]
-    raise DoesNotFitError("\n".join(filter(None, [*lines, *advice(planner, limit)])))
+    raise DoesNotFitError("\n".join(filter(None, [*lines, *advice(sparing, limit)])))
 
 
 def smallest_plan(planner: Planner) -> StepPlan:
     """The plan that `fit` names if the limit is too low."""
-    return _search(planner, planner.plan(planner.techniques), 0)[1]
+    sparing = planner.sparing
+    return _search(sparing, sparing.plan(planner.techniques), 0)[1]
 
 
 _LEAST = "That is the least that strips of rows, recomputation and micro-batches reach."
@@ -107,9 +111,10 @@ def _aiming_at(planner: Planner, split: StepPlan, aiming: _Aiming, limit: int) -
     return planner.plan(aiming(split.techniques, 0))
 
 
-def _savings(plain: StepPlan, plan: StepPlan) -> Savings:
-    extra_time = 100.0 * (plan.cost / plain.cost - 1.0)
-    return Savings(applied(plan.techniques), plain.bytes - plan.bytes, extra_time)
+def _savings(whole: StepPlan, plan: StepPlan, spares: bool) -> Savings:
+    names = (*(["less scratch"] if spares else []), *applied(plan.techniques))
+    extra_time = 100.0 * (plan.cost / whole.cost - 1.0)
+    return Savings(names, whole.bytes - plan.bytes, extra_time)
 
 
 def applied(techniques: Techniques) -> tuple[str, ...]:

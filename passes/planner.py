@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
@@ -129,6 +130,13 @@ class Planner:
             self.batch_norm,
             techniques=self.techniques,
         )
+
+    @cached_property
+    def sparing(self) -> "Planner":
+        """Plans of the same program with kernels that take little scratch."""
+        if not self.target.spends_scratch:
+            return self
+        return self.other(target=replace(self.target, spends_scratch=False))
 
     def _plan(self, techniques: Techniques) -> StepPlan:
         passes = training_pipeline(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import niwaki
 from niwaki.backends.targets import get_target
 from niwaki.fitting import fit, smallest_plan
+from niwaki.ir.builder import ProgramBuilder
 from niwaki.ir.training import TrainingOptions
 from niwaki.passes.pipelines import Techniques
 from niwaki.passes.planner import Planner
@@ -42,6 +43,17 @@ def test_a_limit_is_kept_and_the_losses_stay() -> None:
     assert " and ".join(savings.techniques) in step.memory.table()
     for _ in range(2):
         assert step(X, Y) == pytest.approx(plain(X, Y), rel=1e-5)
+
+
+def test_scratch_is_spared_before_anything_is_computed_again() -> None:
+    b = ProgramBuilder()
+    x, w = b.input([1, 32, 32, 32]), b.weight("w", np.ones((64, 3, 3, 32), np.float32))
+    program = b.finish(b.conv2d(x, w, padding=1))
+    plain = niwaki.compile(program, loss="mse")
+    step = niwaki.compile(program, loss="mse", memory_limit=_need(plain) - 1)
+    assert step.memory.savings is not None
+    assert step.memory.savings.techniques == ("less scratch",)
+    assert step.memory.savings.bytes == _need(plain) - _need(step) > 0
 
 
 @pytest.mark.parametrize("norm", [False, True])

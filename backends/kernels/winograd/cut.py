@@ -123,10 +123,10 @@ class Cut:
 
 
 def is_dense(rows: Gather, columns: Gather, shape: GatherShape, target: Target) -> bool:
-    """Whether it is a dense 3x3 convolution of stride 1, on a machine of vectors and memory."""
+    """Whether it is a dense 3x3 convolution of stride 1, with vectors and memory to spare."""
     return (
         target.lanes > 1
-        and not target.speaks_c
+        and target.spends_scratch
         and not target.regions
         and shape.groups == 1
         and all(
