@@ -2,7 +2,7 @@
 
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.peers.models import EPSILON, Array, Model, Net, Parameter
 from benchmarks.peers.worker import Built, Task, serve
 from niwaki.ir.builder import ProgramBuilder, Value
 from niwaki.ir.dialects.tensor_op import shape_of
+from niwaki.ir.lowered import StorageEntry
 
 SCHEMES = Path(__file__).parents[3] / "examples" / "schemes"
 
@@ -142,10 +143,21 @@ def build(task: Task) -> Built:
         raise ValueError(f"'{task.update}' differs from the peers' in {', '.join(differing)}")
     x, y = model.data(task.batch, LAYOUT)
     # The compiler's own memory is not the step's: that is measured in a process without it.
-    compiled = replace(step.lowered, kernels=(), programs=()), step.object_code()
-    (task.folder / STEP_FILE).write_bytes(pickle.dumps(compiled))
+    lowered = replace(
+        step.lowered,
+        kernels=(),
+        programs=(),
+        state=_without_packings(step.lowered.state),
+        constants=_without_packings(step.lowered.constants),
+    )
+    (task.folder / STEP_FILE).write_bytes(pickle.dumps((lowered, step.object_code())))
     peak = int(run_python(Path(sys.executable), "niwaki_memory", task))
     return Built(lambda: step(x, y), peak)
+
+
+def _without_packings(entries: Sequence[StorageEntry]) -> tuple[StorageEntry, ...]:
+    """Without what belongs to kernels: only reading parameters by name needs it."""
+    return tuple(replace(entry, packing=None) for entry in entries)
 
 
 if __name__ == "__main__":
