@@ -168,8 +168,10 @@ def torch_optimizer(optimizer: Optimizer, module: torch.nn.Module) -> torch.opti
 def parameters_of(compiled: Compiled) -> Mapping[str, Array]:
     """All parameters, updated and frozen, as they are in the session's memory."""
     session, lowered = compiled.session, compiled.lowered
-    state = {e.name: storage_view(session.state, e) for e in lowered.state}
-    return state | {e.name: storage_view(session.constants, e) for e in lowered.constants}
+    entries = [(e, session.state) for e in lowered.state]
+    entries += [(e, session.constants) for e in lowered.constants]
+    views = [(e, storage_view(space, e)) for e, space in entries]
+    return {e.name: v if e.packing is None else e.packing.plain(v) for e, v in views}
 
 
 def train_both(
