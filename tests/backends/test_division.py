@@ -204,6 +204,30 @@ def test_scratch_of_a_short_loop_is_for_the_sections_behind_it() -> None:
     assert len(_sections(_divided(emit, (SIZE, 2 * SIZE, SCRATCH), True))) == 2
 
 
+def test_areas_of_scratch_are_apart_each_for_itself() -> None:
+    """Rows of four elements in one place become rows at a distance of eight in another."""
+
+    def emit(k: KernelBuilder) -> None:
+        def into(i: Value) -> None:
+            k.store(k.load(k.args[0], [i]), k.args[2], [i])
+
+        def row(i: Value) -> None:
+            def element(j: Value) -> None:
+                value = k.load(k.args[2], [k.iadd(k.imul(i, 4), j)])
+                k.store(value, k.args[2], [k.iadd(k.iadd(k.imul(i, 8), j), SIZE)])
+
+            k.each(0, 4, 1, element)
+
+        def out(i: Value) -> None:
+            k.store(k.load(k.args[2], [k.iadd(i, SIZE)]), k.args[1], [i])
+
+        k.each(0, SIZE // 2, 1, into)
+        k.each(0, SIZE // 8, 1, row)
+        k.each(0, SIZE, 1, out)
+
+    assert len(_sections(_divided(emit, (SIZE, SIZE, SCRATCH), True))) == 3
+
+
 def test_a_section_waits_for_what_it_reads() -> None:
     """Everything to scratch, then in reverse order to the result: two sections."""
 

@@ -12,7 +12,12 @@ from xdsl.dialects import func, scf
 
 from niwaki.backends.kernels.threads.accesses import AccessesOf
 from niwaki.backends.kernels.threads.divided_code import write
-from niwaki.backends.kernels.threads.independence import NO_SCRATCH, Independence
+from niwaki.backends.kernels.threads.independence import (
+    NO_SCRATCH,
+    Independence,
+    Piece,
+    PrivateScratch,
+)
 from niwaki.backends.kernels.threads.sections import Divided, Item, Opened, Section, sections_in
 from niwaki.backends.kernels.threads.units import Memory, Taken, Unit, is_divisible, iterations
 
@@ -37,6 +42,9 @@ def divide(function: func.FuncOp, memory: Memory, parts: int, least_share: float
     block = function.body.block
     division.least = least_share * taken.work(block.ops)
     plan = division.plan(taken.body(block).units, ())
+    if not division.scratch_survives(plan.items):
+        division.careful = True
+        plan = division.plan(taken.body(block).units, ())
     if plan.time >= _GAIN * plan.whole or not division.scratch_survives(plan.items):
         return function
     return write(function, plan.items, taken, parts)
@@ -60,6 +68,8 @@ class _Division:
         self._parts = parts
         self.least = 0.0
         """Operations below which a section is not divided."""
+        self.careful = False
+        """Whether scratch of single parts must be out of reach for all that is not the section."""
 
     def plan(self, units: Sequence[Unit], opened: tuple[scf.ForOp, ...]) -> _Plan:
         """The items of a block, in the loops `opened`."""
@@ -85,9 +95,8 @@ class _Division:
             for access in self._accesses.inside(ops):
                 if access.stores or access.argument is not self._taken.memory.scratch:
                     continue
-                low, high = self._independence.bytes_of(access)
                 if access.op not in section.private.ops and any(
-                    low <= other.private.bytes[1] and other.private.bytes[0] <= high
+                    self._independence.touches(access, other.private)
                     for other in sections
                     if other is not section
                 ):
@@ -136,7 +145,20 @@ class _Division:
         if all(p.loop is None for p in pieces):
             return None
         private = self._independence.check(pieces, opened)
-        return None if private is None else Section(units, private)
+        if private is None or (self.careful and self._is_read_elsewhere(private, pieces)):
+            return None
+        return Section(units, private)
+
+    def _is_read_elsewhere(self, private: PrivateScratch, pieces: Sequence[Piece]) -> bool:
+        """Whether anything but `pieces` loads from the scratch of single parts."""
+        own = {a.op for piece in pieces for a in self._accesses.inside(piece.ops)}
+        return any(
+            not access.stores
+            and access.argument is self._taken.memory.scratch
+            and access.op not in own
+            and self._independence.touches(access, private)
+            for access in self._accesses.all
+        )
 
     def _joined(
         self, section: Section, following: Section, opened: tuple[scf.ForOp, ...]

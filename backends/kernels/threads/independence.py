@@ -5,6 +5,7 @@ touch are ranges of which each lies behind the one before; where outer dimension
 are the remainders modulo the stride of an outer dimension, which all else must then stay below.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -38,6 +39,13 @@ class PrivateScratch:
     ops: frozenset[Operation]
     """The loads and stores that use it."""
 
+    def joined(self, other: "PrivateScratch") -> "PrivateScratch":
+        """Both, and what lies between them."""
+        if not self.ops:
+            return other
+        low, high = min(self.bytes[0], other.bytes[0]), max(self.bytes[1], other.bytes[1])
+        return PrivateScratch((low, high), self.ops | other.ops)
+
 
 NO_SCRATCH = PrivateScratch((0, -1), frozenset())
 
@@ -67,21 +75,40 @@ class Independence:
                 (p, [a for a in found if self._memory.same[a.argument] is argument])
                 for p, found in of_pieces
             ]
-            touched = [(p, found) for p, found in touched if found]
-            if self._apart(self._without(around, touched)):
-                continue
-            if argument is not self._memory.scratch:
-                return None
-            found = self._private(touched)
-            if found is None:
-                return None
-            private = found
+            for area in self._areas(touched):
+                if self._apart(self._without(around, area)):
+                    continue
+                found = self._private(area) if argument is self._memory.scratch else None
+                if found is None:
+                    return None
+                private = private.joined(found)
         return private
 
     def bytes_of(self, access: Access) -> Range:
         """All that an access may touch."""
         low, high = self._forms.range(access.start)
         return low, high + access.size - 1
+
+    def touches(self, access: Access, private: PrivateScratch) -> bool:
+        """Whether an access may meet the scratch of single parts."""
+        return _meet(self.bytes_of(access), private.bytes)
+
+    def _areas(self, touched: Sequence[_Touched]) -> list[list[_Touched]]:
+        """The accesses by areas of memory that never meet, without those that are only read."""
+        ranges = sorted(self.bytes_of(a) for _, found in touched for a in found)
+        ends: list[int] = []
+        for low, high in ranges:
+            if ends and low <= ends[-1]:
+                ends[-1] = max(ends[-1], high)
+            else:
+                ends.append(high)
+        areas: list[list[_Touched]] = [[] for _ in ends]
+        for piece, found in touched:
+            numbers = [bisect_left(ends, self.bytes_of(a)[1]) for a in found]
+            for number in sorted(set(numbers)):
+                own = [a for a, n in zip(found, numbers, strict=True) if n == number]
+                areas[number].append((piece, own))
+        return [area for area in areas if any(a.stores for _, found in area for a in found)]
 
     # --- memory that all parts share
 
