@@ -15,7 +15,7 @@ from benchmarks.common import Row, main
 from benchmarks.footprint import STEPS, step_bytes, torch_bytes
 from benchmarks.networks import CASES, PLANNED
 from niwaki.backends.llvm.object import object_code
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import get_target
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
@@ -152,7 +152,7 @@ def _train(lowered: Lowered, inputs: list[Array]) -> list[Array]:
     """Losses and parameters of some steps."""
     session = Session(lowered, object_code(lowered, HOST))
     losses = [session.run("train_step", inputs)[0] for _ in range(STEPS)]
-    return [*losses, *(storage_view(session.state, e) for e in lowered.state)]
+    return [*losses, *(e.view(session.state) for e in lowered.state)]
 
 
 if __name__ == "__main__":

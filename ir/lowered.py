@@ -4,14 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from math import prod
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
 from niwaki.ir.dialects.plan import ProgramOp, RegionRange
 from niwaki.ir.image import Image
 from niwaki.ir.packing import Packing
+from niwaki.ir.weights import Array
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,21 @@ class StorageEntry:
     """Of a parameter that is stored in parts."""
     packing: Packing | None = None
     """How the tensor lies in the stored elements; None: as it is."""
+
+    @property
+    def bytes(self) -> int:
+        """Of the stored elements."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def view(self, space: NDArray[np.uint8]) -> Array:
+        """The stored elements inside their space; writing to them writes to the space."""
+        stored = space[self.offset : self.offset + self.bytes]
+        return stored.view(self.dtype).reshape(self.shape)
+
+    def plain(self, space: NDArray[np.uint8]) -> Array:
+        """The tensor that is stored in `space`."""
+        stored = self.view(space)
+        return stored if self.packing is None else self.packing.plain(stored)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from niwaki.backends.c.saved_state import pack, unpack
 from niwaki.backends.llvm.host_code import host_code
 from niwaki.backends.llvm.machine_limits import measure_limits
 from niwaki.backends.llvm.object import llvm_text, object_code
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.llvm.timed_session import TimedSession
 from niwaki.backends.targets import Target
 from niwaki.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -160,9 +160,7 @@ class TrainingStep:
             *((e, session.constants) for e in self.lowered.constants),
         ]
         live = {
-            entry.name: storage_view(space, entry)
-            for entry, space in entries
-            if entry.name in self._layouts
+            entry.name: entry.view(space) for entry, space in entries if entry.name in self._layouts
         }
         return Parameters(live, self._layouts)
 
@@ -234,7 +232,7 @@ class TrainingStep:
     @property
     def _changing(self) -> Parameters:
         session = self._session
-        live = {e.name: storage_view(session.state, e) for e in self.lowered.state}
+        live = {e.name: e.view(session.state) for e in self.lowered.state}
         return Parameters(live, self._layouts)
 
     @property

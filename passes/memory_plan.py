@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
-import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, OpResult
@@ -108,12 +106,12 @@ def _plan(function: FuncOp, layout: StorageLayout, library: KernelLibrary) -> Me
     holders = _holders(program, places, peak, _forward(function))
     sizes = dict.fromkeys(CLASSES, 0)
     for entry in (*layout.state.entries, *layout.constants.entries):
-        sizes[_storage_class(entry)] += _stored_bytes(entry)
+        sizes[_storage_class(entry)] += entry.bytes
     for holder in holders:
         sizes[holder.kind] += holder.bytes
     return MemoryPlan(
         bytes=sizes,
-        trained_bytes=sum(_stored_bytes(e) for e in layout.state.entries if e.kind == "parameter"),
+        trained_bytes=sum(e.bytes for e in layout.state.entries if e.kind == "parameter"),
         arena_bytes=plan.size,
         calls=len(program.calls),
         peak_call=peak,
@@ -166,7 +164,3 @@ def _keeps_less(op: Operation) -> bool:
 
 def _storage_class(entry: StorageEntry) -> str:
     return "optimizer" if entry.kind in ("optimizer", "counter") else "weights"
-
-
-def _stored_bytes(entry: StorageEntry) -> int:
-    return prod(entry.shape) * np.dtype(entry.dtype).itemsize

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from niwaki.backends.llvm.object import object_code
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir import effects, interpreter
 from niwaki.ir.lowered import Lowered
@@ -31,7 +31,7 @@ class Compiled:
 
     def state(self) -> Mapping[str, NDArray[np.generic]]:
         """Copies of all entries of the state."""
-        return {e.name: storage_view(self.session.state, e).copy() for e in self.lowered.state}
+        return {e.name: e.view(self.session.state).copy() for e in self.lowered.state}
 
 
 def scheduled(program: Program, order: str = "exact") -> Program:

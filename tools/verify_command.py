@@ -12,7 +12,7 @@ from niwaki.backends.c.example import TestVectors
 from niwaki.backends.c.package import write_c
 from niwaki.backends.c.toolchain import build_linux, missing_tools, run_program
 from niwaki.backends.llvm.object import object_code
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import Target, get_target, portable_c
 from niwaki.ir import interpreter
 from niwaki.ir.context import NiwakiContext
@@ -130,7 +130,7 @@ def _jit_errors(
         (loss,) = session.run("train_step", [*batch, lr])
         errors[f"loss of step {number}"] = _error(loss, np.array(expected))
     for entry in lowered.state:
-        errors[entry.name] = _error(storage_view(session.state, entry), reference[entry.name])
+        errors[entry.name] = _error(entry.view(session.state), reference[entry.name])
     return errors
 
 

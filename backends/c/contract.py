@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
-from math import prod
 from string import Template
 
 import numpy as np
@@ -25,7 +24,6 @@ from niwaki.backends.c.literals import C_TYPES, float_literal, initializer
 from niwaki.backends.c.names import check_prefix, comment_text
 from niwaki.backends.c.saved_state import MAGIC, model_hash, payload_bytes, saved_rows
 from niwaki.backends.targets import get_target
-from niwaki.ir.image import Image
 from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
 
 _DOCS = {
@@ -267,7 +265,7 @@ class Contract:
         """<prefix>.c: kernels, programs and the functions of the interface."""
         entries = self.lowered.entries
         arrays = [
-            ConstantArray(self._constant_name(n), C_TYPES[e.dtype], e.offset, _bytes(e))
+            ConstantArray(self._constant_name(n), C_TYPES[e.dtype], e.offset, e.bytes)
             for n, e in enumerate(self.lowered.constants)
         ]
         machine = get_target(self.lowered.target_name)
@@ -332,7 +330,7 @@ class Contract:
         for number, entry in self._initial_entries():
             block = next(b for b in reversed(state) if b.start <= entry.offset)
             place = f"(unsigned char *){block.name} + {entry.offset - block.start}"
-            lines.append(f"    memcpy({place}, {self._initial_name(number)}, {_bytes(entry)});")
+            lines.append(f"    memcpy({place}, {self._initial_name(number)}, {entry.bytes});")
         return lines
 
     def _function(self, entry: EntryPoint) -> str:
@@ -421,20 +419,19 @@ class Contract:
         return [
             (n, e)
             for n, e in enumerate(self.lowered.state)
-            if image[e.offset : e.offset + _bytes(e)].any()
+            if image[e.offset : e.offset + e.bytes].any()
         ]
 
     def _arrays(self) -> list[tuple[str, StorageEntry, NDArray[np.generic]]]:
         lowered = self.lowered
-        initial = [
-            (self._initial_name(n), e, _array(e, lowered.state_image))
-            for n, e in self._initial_entries()
+        state, constants = lowered.state_image.array(), lowered.constants_image.array()
+        return [
+            *((self._initial_name(n), e, e.view(state)) for n, e in self._initial_entries()),
+            *(
+                (self._constant_name(n), e, e.view(constants))
+                for n, e in enumerate(lowered.constants)
+            ),
         ]
-        constants = [
-            (self._constant_name(n), e, _array(e, lowered.constants_image))
-            for n, e in enumerate(lowered.constants)
-        ]
-        return initial + constants
 
     def data_header(self) -> str:
         """<prefix>_data.h."""
@@ -475,14 +472,6 @@ class Contract:
         return "\n".join(lines)
 
 
-def _bytes(entry: StorageEntry) -> int:
-    return prod(entry.shape) * np.dtype(entry.dtype).itemsize
-
-
-def _array(entry: StorageEntry, image: Image) -> NDArray[np.generic]:
-    return np.frombuffer(image.array(), entry.dtype, prod(entry.shape), entry.offset)
-
-
 def _storage_table(entries: Sequence[StorageEntry]) -> str:
     rows: list[str] = []
     for entry in entries:
@@ -491,7 +480,7 @@ def _storage_table(entries: Sequence[StorageEntry]) -> str:
         if entry.updated is not None and entry.updated != entry.shape:
             box = f" (updated: {'x'.join(map(str, entry.updated))})"
         rows.append(
-            f" *   {entry.offset:>10} {_bytes(entry):>10} {entry.kind:<10} {shape} {entry.dtype}"
+            f" *   {entry.offset:>10} {entry.bytes:>10} {entry.kind:<10} {shape} {entry.dtype}"
             f"{box} {comment_text(entry.name)}"
         )
     return "\n".join(rows) or " *   none"

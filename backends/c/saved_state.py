@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niwaki.ir.errors import ModelFileError, UsageError
-from niwaki.ir.image import Image
 from niwaki.ir.lowered import Lowered, StorageEntry
 from niwaki.ir.weights import Array
 
@@ -61,8 +60,9 @@ def model_hash(lowered: Lowered) -> str:
     frozen = [e for e in lowered.constants if e.kind == "parameter"]
     parts: dict[str, list[tuple[StorageEntry, Array]]] = {}
     for entries, image in ((lowered.state, lowered.state_image), (frozen, lowered.constants_image)):
+        stored = image.array()
         for entry in entries:
-            parts.setdefault(_whole_name(entry), []).append((entry, _content(entry, image)))
+            parts.setdefault(_whole_name(entry), []).append((entry, entry.plain(stored)))
     digest = hashlib.sha256()
     for name, of_name in sorted(parts.items()):
         array = _assembled(of_name)
@@ -117,12 +117,6 @@ def _hash_words(lowered: Lowered) -> tuple[int, int]:
 
 def _whole_name(entry: StorageEntry) -> str:
     return entry.name if entry.part is None else entry.part.whole
-
-
-def _content(entry: StorageEntry, image: Image) -> Array:
-    count = prod(entry.shape)
-    stored = np.frombuffer(image.array(), entry.dtype, count, entry.offset)
-    return stored.reshape(entry.shape) if entry.packing is None else entry.packing.plain(stored)
 
 
 def _assembled(parts: Sequence[tuple[StorageEntry, Array]]) -> Array:

@@ -26,12 +26,7 @@ class Bands:
 
     def clear(self, k: KernelBuilder) -> None:
         """Sets all sums to zero."""
-
-        def block(place: Index, lanes: int) -> None:
-            zero = k.constant(0, self.scratch.element, lanes)
-            k.store(zero, self.scratch.ref, [k.iadd(place, self.start)])
-
-        each_block(k, self.count * self.sums, self.lanes, block)
+        self.scratch.clear(k, self.start, self.count * self.sums, self.lanes)
 
     def share(
         self,

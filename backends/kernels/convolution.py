@@ -15,7 +15,6 @@ from xdsl.dialects.builtin import MemRefType
 from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels.alternatives import Alternative
-from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.gather import (
     FORWARD,
@@ -25,7 +24,7 @@ from niwaki.backends.kernels.gather import (
     backward_gathers,
     forward_gather,
 )
-from niwaki.backends.kernels.operands import Contraction, References, collapsed
+from niwaki.backends.kernels.operands import Contraction, Operand, References, collapsed
 from niwaki.backends.kernels.product import (
     Matrix,
     Put,
@@ -219,6 +218,12 @@ class Construction(ABC):
     target: Target
     results: Results
 
+    @property
+    def scratch(self) -> Operand:
+        """Of those that have some."""
+        assert self.refs.scratch is not None
+        return self.refs.scratch
+
     @abstractmethod
     def run(self) -> None:
         """Emits it."""
@@ -359,7 +364,7 @@ class Kernel(Construction):
         k, shape = self.k, self.shape
         image, row, column = position
         height, width = shape.in_size
-        channels, depth = shape.in_channels, shape.depth
+        channels, depth, lanes = shape.in_channels, shape.depth, self.target.lanes
         y = k.iadd(k.imul(row, phase.rows.in_step), phase.rows.offset)
         x = k.iadd(k.imul(column, phase.columns.in_step), phase.columns.offset)
         first = k.imul(group, depth)
@@ -379,41 +384,19 @@ class Kernel(Construction):
             )
             target = k.iadd(k.affine([(i, phase.columns.count * depth), (j, depth)]), goal)
             inside = _inside(k, (source_y, source_x), shape.in_size, phase)
+
+            def copy() -> None:
+                self.scratch.copy(k, target, self.refs.anchor[0], source, depth, lanes)
+
             if inside is None:
-                self.copy(source, target)
+                copy()
             else:
-                k.choose(
-                    inside,
-                    lambda: self.copy(source, target),
-                    lambda: self.clear(target),
-                )
+                k.choose(inside, copy, lambda: self.scratch.clear(k, target, depth, lanes))
 
         def taps(i: Index) -> None:
             k.each(0, phase.columns.count, 1, lambda j: tap(i, j))
 
         k.each(0, phase.rows.count, 1, taps)
-
-    def copy(self, source: Index, target: Index) -> None:
-        k, scratch = self.k, self.refs.scratch
-        assert scratch is not None
-
-        def block(start: Index, lanes: int) -> None:
-            value = self.refs.anchor[0].load(k, k.iadd(source, start), lanes)
-            k.store(value, scratch.ref, [k.iadd(target, start)])
-
-        each_block(k, self.shape.depth, self.target.lanes, block)
-
-    def clear(self, target: Index) -> None:
-        k, scratch = self.k, self.refs.scratch
-        assert scratch is not None
-        each_block(
-            k,
-            self.shape.depth,
-            self.target.lanes,
-            lambda start, lanes: k.store(
-                k.constant(0, scratch.element, lanes), scratch.ref, [k.iadd(target, start)]
-            ),
-        )
 
 
 def _inside(

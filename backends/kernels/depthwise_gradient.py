@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from xdsl.dialects.func import FuncOp
-
 from niwaki.backends.kernels.bands import Bands
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
@@ -40,15 +38,11 @@ def select(
     """`x` and `dy`: shapes, NHWC."""
     sums = x[3] * rows.count * columns.count
     count = band_count(dy[0] * dy[1] * dy[2], sums, contraction.target)
-    workspace = 4 * sums * count
 
-    def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, workspace)
-        assert refs.scratch is not None
-        _Kernel(k, refs, refs.scratch, x, dy, rows, columns, contraction.target, count).run()
-        return k.finish()
+    def emit(k: KernelBuilder, refs: References, scratch: Operand) -> None:
+        _Kernel(k, refs, scratch, x, dy, rows, columns, contraction.target, count).run()
 
-    return contraction.spec(workspace, flops, build)
+    return contraction.spec_in_scratch(sums * count, flops, emit)
 
 
 @dataclass(frozen=True)

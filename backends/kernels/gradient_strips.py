@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from xdsl.dialects.func import FuncOp
-
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.bands import Bands
 from niwaki.backends.kernels.blocks import each_block
@@ -162,15 +160,9 @@ def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[A
 
 
 def _spec(shape: FilterGradientShape, contraction: Contraction, plan: Plan) -> KernelSpec:
-    workspace = 4 * plan.scratch
-
-    def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, workspace)
-        assert refs.scratch is not None
-        _Kernel(k, refs, refs.scratch, plan).run()
-        return k.finish()
-
-    return contraction.spec(workspace, shape.flops, build)
+    return contraction.spec_in_scratch(
+        plan.scratch, shape.flops, lambda k, refs, scratch: _Kernel(k, refs, scratch, plan).run()
+    )
 
 
 @dataclass(frozen=True)
@@ -235,15 +227,8 @@ class _Kernel:
                 goal = k.iadd(sums, run.place * count)
                 self._run(inputs, cotangents, run.length, count, tile, goal, count)
             else:
-                self._run(
-                    cotangents,
-                    inputs,
-                    count,
-                    run.length,
-                    tile,
-                    k.iadd(sums, run.place),
-                    plan.elements,
-                )
+                goal = k.iadd(sums, run.place)
+                self._run(cotangents, inputs, count, run.length, tile, goal, plan.elements)
 
     def _run(
         self,

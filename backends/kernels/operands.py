@@ -9,6 +9,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from niwaki.backends.kernels import narrow
+from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.pointwise import Group, Pointwise
 from niwaki.backends.kernels.spec import KernelSpec, Prepacked, is_contiguous
@@ -43,6 +44,26 @@ class Operand:
         if self.zero_point == 0:
             return codes
         return k.sub(codes, k.constant(self.zero_point, i32, lanes))
+
+    def clear(self, k: KernelBuilder, start: Index, count: int, lanes: int) -> None:
+        """Sets `count` elements from `start` on to zero, in vectors of `lanes`."""
+
+        def block(offset: Index, lanes: int) -> None:
+            k.store(k.constant(0, self.element, lanes), self.ref, [k.iadd(start, offset)])
+
+        each_block(k, count, lanes, block)
+
+    def copy(
+        self, k: KernelBuilder, start: Index, source: "Operand", origin: Index, count: int,
+        lanes: int,
+    ) -> None:  # fmt: skip
+        """Sets `count` elements from `start` on to those of `source` from `origin` on."""
+
+        def block(offset: Index, lanes: int) -> None:
+            value = source.load(k, k.iadd(origin, offset), lanes)
+            k.store(value, self.ref, [k.iadd(start, offset)])
+
+        each_block(k, count, lanes, block)
 
 
 @dataclass(frozen=True)
@@ -136,6 +157,19 @@ class Contraction:
     def spec(self, workspace: int, flops: int, build: Callable[[str], FuncOp]) -> KernelSpec:
         """The finished choice; `workspace` in bytes."""
         return KernelSpec(self.operands, self.results, workspace, self.in_place, flops, build)
+
+    def spec_in_scratch(
+        self, elements: int, flops: int, emit: Callable[[KernelBuilder, References, Operand], None]
+    ) -> KernelSpec:
+        """The choice of what `emit` emits, with `elements` of scratch."""
+
+        def build(name: str) -> FuncOp:
+            k, refs = self.begin(name, 4 * elements)
+            assert refs.scratch is not None
+            emit(k, refs, refs.scratch)
+            return k.finish()
+
+        return self.spec(4 * elements, flops, build)
 
     def with_prepacked(
         self, spec: KernelSpec, packing: Packing, select: "Callable[[Contraction], KernelSpec]"

@@ -1,13 +1,14 @@
 """Strips of output positions, and copies of the input that they read with zeros around it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import prod
 
-from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder
 from niwaki.backends.kernels.convolution import Phase
 from niwaki.backends.kernels.gather import Gather, GatherShape
 from niwaki.backends.kernels.operands import Operand
+from niwaki.backends.kernels.tiles import each_tile
 from niwaki.backends.targets import Target
 
 
@@ -66,6 +67,23 @@ def reach(gather: Gather, positions: int) -> int:
     return (positions - 1) * gather.in_step + (gather.count - 1) * gather.offset_step + 1
 
 
+def each_strip(
+    k: KernelBuilder, strip: Strip, batch: int, body: Callable[[Strip, Index, Index], None]
+) -> None:
+    """body(strip, first image, first row) for all rows of all images; the last may be lower."""
+
+    def rows_of(image: Index) -> None:
+        def rows(row: Index, height: int) -> None:
+            body(replace(strip, rows=height), image, row)
+
+        each_tile(k, strip.phase.rows.positions, strip.rows, rows)
+
+    if strip.images == batch:
+        rows_of(0)
+    else:
+        k.each(0, batch, strip.images, rows_of)
+
+
 def copy_strip(
     k: KernelBuilder,
     strip: Strip,
@@ -81,25 +99,11 @@ def copy_strip(
     """
     rows, columns, shape = strip.phase.rows, strip.phase.columns, strip.shape
     image, row = place
-    channels, (height, width) = shape.in_channels, strip.size
+    channels, (height, width), lanes = shape.in_channels, strip.size, target.lanes
     left = min(max(0, -columns.offset), width)
     first = columns.offset + left
     inner = max(0, min(shape.in_size[1] - first, width - left))
     top = k.iadd(k.imul(row, rows.in_step), rows.offset)
-
-    def fill(goal: Index, count: int) -> None:
-        def block(offset: Index, lanes: int) -> None:
-            zero = k.constant(0, scratch.element, lanes)
-            k.store(zero, scratch.ref, [k.iadd(goal, offset)])
-
-        each_block(k, count, target.lanes, block)
-
-    def move(origin: Index, goal: Index, count: int) -> None:
-        def block(offset: Index, lanes: int) -> None:
-            value = source.load(k, k.iadd(origin, offset), lanes)
-            k.store(value, scratch.ref, [k.iadd(goal, offset)])
-
-        each_block(k, count, target.lanes, block)
 
     def line(number: Index, y: Index) -> None:
         source_y = k.iadd(top, y)
@@ -108,16 +112,18 @@ def copy_strip(
         origin = k.affine([(origin, shape.in_size[1] * channels)], first * channels)
 
         def copy() -> None:
-            fill(goal, left * channels)
-            move(origin, k.iadd(goal, left * channels), inner * channels)
-            rest = left + inner
-            fill(k.iadd(goal, rest * channels), (width - rest) * channels)
+            start, end = k.iadd(goal, left * channels), k.iadd(goal, (left + inner) * channels)
+            scratch.clear(k, goal, left * channels, lanes)
+            scratch.copy(k, start, source, origin, inner * channels, lanes)
+            scratch.clear(k, end, (width - left - inner) * channels, lanes)
 
         if rows.inside:
             copy()
             return
         low, high = k.icompare(source_y, 0, "sge"), k.icompare(source_y, shape.in_size[0], "slt")
-        k.choose(k.bit_and(low, high), copy, lambda: fill(goal, width * channels))
+        k.choose(
+            k.bit_and(low, high), copy, lambda: scratch.clear(k, goal, width * channels, lanes)
+        )
 
     k.nest([strip.images, height], lambda at: line(*at))
 

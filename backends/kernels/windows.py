@@ -5,8 +5,8 @@ place, or, where taps leave the input, from a strip of its rows that is copied w
 A tap's channels, and with dense kernels those of a whole kernel row, are one contiguous run.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import each_block
@@ -26,8 +26,8 @@ from niwaki.backends.kernels.operands import Contraction, Operand
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop
 from niwaki.backends.kernels.product import Origins, PackedColumns, Put, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.strips import Strip, reach, read_strip
-from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
+from niwaki.backends.kernels.strips import Strip, each_strip, reach, read_strip
+from niwaki.backends.kernels.tiles import Panel, each_panel, padded_panels
 from niwaki.backends.kernels.weight_panels import PackedWeight, WeightPanels
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects.tensor_op import shape_of
@@ -215,11 +215,6 @@ class WindowKernel(Construction):
             if phase.count == 0:
                 self._clear(phase)
 
-    @cached_property
-    def _scratch(self) -> Operand:
-        assert self.refs.scratch is not None
-        return self.refs.scratch
-
     def _pack_all(self, product: PhaseProduct, group: Index) -> None:
         k = self.k
         pack, start = self._pack(product, group), self._packed(product, group)
@@ -236,21 +231,10 @@ class WindowKernel(Construction):
     def _pack(self, product: PhaseProduct, group: Index) -> Pack:
         panels = product.weight_panels(self.shape)
         start = self.k.imul(group, panels.group_step)
-        return panels.pack(self.k, self.refs.anchor[1], start, self._scratch)
+        return panels.pack(self.k, self.refs.anchor[1], start, self.scratch)
 
     def _multiply(self, product: PhaseProduct) -> None:
-        k, strip = self.k, product.strip
-
-        def rows_of(image: Index) -> None:
-            def rows(row: Index, count: int) -> None:
-                self._strip(product, replace(strip, rows=count), image, row)
-
-            each_tile(k, strip.phase.rows.positions, strip.rows, rows)
-
-        if strip.images == self.shape.batch:
-            rows_of(0)
-        else:
-            k.each(0, self.shape.batch, strip.images, rows_of)
+        each_strip(self.k, product.strip, self.shape.batch, partial(self._strip, product))
 
     def _strip(self, product: PhaseProduct, strip: Strip, image: Index, row: Index) -> None:
         k, shape = self.k, self.shape
@@ -264,7 +248,7 @@ class WindowKernel(Construction):
             a = StripRows(source, k.iadd(first, k.imul(number, shape.depth)), strip)
             pack = self._pack(product, number) if product.single else None
             start = self._packed(product, number)
-            filters = self.refs.anchor[1] if product.prepacked else self._scratch
+            filters = self.refs.anchor[1] if product.prepacked else self.scratch
             b = PackedColumns(filters, start, product.length, pack)
             put = self._put(strip, image, row, k.imul(number, shape.width))
             sums = self._sums(strip)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from niwaki.backends.llvm.compile import LoadedObject, pointer_block
 from niwaki.ir.image import Image
-from niwaki.ir.lowered import EntryPoint, Lowered, StorageEntry
+from niwaki.ir.lowered import EntryPoint, Lowered
 from niwaki.ir.weights import Array
 
 ALIGNMENT = 64
@@ -18,13 +18,6 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
     block = np.empty(size + ALIGNMENT, np.uint8)
     start = -block.ctypes.data % ALIGNMENT
     return block[start : start + size]
-
-
-def storage_view(space: NDArray[np.uint8], entry: StorageEntry) -> Array:
-    """The array `entry` inside its space; writing to it writes to the space."""
-    dtype = np.dtype(entry.dtype)
-    size = int(np.prod(entry.shape, dtype=np.int64)) * dtype.itemsize
-    return space[entry.offset : entry.offset + size].view(dtype).reshape(entry.shape)
 
 
 class Session:

@@ -19,7 +19,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from niwaki.backends.llvm.session import storage_view
 from niwaki.ir.program import Program
 from niwaki.ir.training import SGD, Adam, AdamW, Optimizer, Scheme, TrainingOptions
 from niwaki.passes.pipelines import compile_program
@@ -170,7 +169,7 @@ def parameters_of(compiled: Compiled) -> Mapping[str, Array]:
     session, lowered = compiled.session, compiled.lowered
     entries = [(e, session.state) for e in lowered.state]
     entries += [(e, session.constants) for e in lowered.constants]
-    views = [(e, storage_view(space, e)) for e, space in entries]
+    views = [(e, e.view(space)) for e, space in entries]
     return {e.name: v if e.packing is None else e.packing.plain(v) for e, v in views}
 
 

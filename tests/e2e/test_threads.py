@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from niwaki.backends.kernels.threads import on_threads
 from niwaki.backends.llvm.compile import compile_object
 from niwaki.backends.llvm.object import llvm_text
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import with_threads
 from niwaki.ir.lowered import Lowered
 from niwaki.ir.program import Program
@@ -73,7 +73,7 @@ def _train(session: Session, arrays: list[NDArray[np.generic]]) -> dict[str, byt
     for number, output in enumerate(session.run("infer", arrays[:-1])):
         found[f"output {number}"] = output.tobytes()
     for entry in session.lowered.state:
-        found[entry.name] = storage_view(session.state, entry).tobytes()
+        found[entry.name] = entry.view(session.state).tobytes()
     session.close()
     return found
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from niwaki.backends.llvm.object import object_code
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.regions import MemoryRegion
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.builder import ProgramBuilder
@@ -47,7 +47,7 @@ def trained(lowered: Lowered, target: Target) -> list[bytes]:
         results.append(session.run("train_step", [X, Y, np.array(0.02, np.float32)])[0].tobytes())
     session.arena[:] = 0xFF
     results.append(session.run("infer", [X])[0].tobytes())
-    state = {e.name: storage_view(session.state, e).tobytes() for e in lowered.state}
+    state = {e.name: e.view(session.state).tobytes() for e in lowered.state}
     return [*results, *(state[name] for name in sorted(state))]
 
 

@@ -26,7 +26,7 @@ from niwaki.backends.kernels.operands import Contraction, Operand
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop, pack_rows, pack_transposed
 from niwaki.backends.kernels.product import Matrix, PackedColumns, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.strips import read_strip
+from niwaki.backends.kernels.strips import Strip, each_strip, read_strip
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
 from niwaki.backends.kernels.winograd.cut import Cut, among, cuts, is_dense, other_cycles
 from niwaki.backends.kernels.winograd.tiles import (
@@ -117,15 +117,10 @@ class WinogradKernel(Construction):
 
     layout: Layout
 
-    @cached_property
-    def _scratch(self) -> Operand:
-        assert self.refs.scratch is not None
-        return self.refs.scratch
-
     def run(self) -> None:
         """Block by block of output channels, in each strip by strip of tiles."""
         k, cut = self.k, self.layout.cut
-        grid, strip = cut.grid, cut.grid.strip
+        grid = cut.grid
         if cut.single:
             self._transform_inputs(grid, 0, 0)
 
@@ -136,26 +131,20 @@ class WinogradKernel(Construction):
                 self._transform_outputs(grid, 0, 0, first, count)
                 return
 
-            def rows_of(image: Index) -> None:
-                def rows(row: Index, height: int) -> None:
-                    part = replace(grid, strip=replace(strip, rows=height))
-                    self._transform_inputs(part, image, row)
-                    self._multiply(part, count)
-                    self._transform_outputs(part, image, row, first, count)
+            def one(strip: Strip, image: Index, row: Index) -> None:
+                part = replace(grid, strip=strip)
+                self._transform_inputs(part, image, row)
+                self._multiply(part, count)
+                self._transform_outputs(part, image, row, first, count)
 
-                each_tile(k, strip.phase.rows.positions, strip.rows, rows)
-
-            if strip.images == self.shape.batch:
-                rows_of(0)
-            else:
-                k.each(0, self.shape.batch, strip.images, rows_of)
+            each_strip(k, grid.strip, self.shape.batch, one)
 
         each_tile(k, self.shape.width, cut.block, block)
 
     def _transform_filter(self, first: Index, count: int) -> None:
         """The filter of `count` output channels: taps are packed as planes, then transformed."""
         k, layout, depth = self.k, self.layout, self.shape.depth
-        planes, _, _ = layout.planes(self._scratch)
+        planes, _, _ = layout.planes(self.scratch)
         filtering, ranges = layout.cut.filtering, layout.panels(count)
 
         def pack_tap(tap: Value) -> None:
@@ -181,16 +170,16 @@ class WinogradKernel(Construction):
         taps = prod(shape.kernel)
         if shape.forward:
             start = k.affine([(first, taps * shape.depth), (tap, shape.depth)])
-            return pack_transposed(k, w, start, taps * shape.depth, shape.depth, self._scratch)
+            return pack_transposed(k, w, start, taps * shape.depth, shape.depth, self.scratch)
         start = k.iadd(k.imul(k.isub(taps - 1, tap), shape.width), first)
         loops = [RowLoop(shape.depth, taps * shape.width)]
-        return pack_rows(k, w, start, loops, self._scratch)
+        return pack_rows(k, w, start, loops, self.scratch)
 
     def _transform_inputs(self, grid: TileGrid, image: Index, row: Index) -> None:
         k, layout, depth = self.k, self.layout, self.shape.depth
-        filtering, (_, planes, _) = layout.cut.filtering, layout.planes(self._scratch)
+        filtering, (_, planes, _) = layout.cut.filtering, layout.planes(self.scratch)
         source = read_strip(
-            k, grid.strip, self.refs.anchor[0], self._scratch, layout.copy, (image, row),
+            k, grid.strip, self.refs.anchor[0], self.scratch, layout.copy, (image, row),
             self.target,
         )  # fmt: skip
 
@@ -206,7 +195,7 @@ class WinogradKernel(Construction):
         )  # fmt: skip
 
     def _multiply(self, grid: TileGrid, count: int) -> None:
-        k, layout, scratch = self.k, self.layout, self._scratch
+        k, layout, scratch = self.k, self.layout, self.scratch
         depth, tiles = self.shape.depth, grid.count
         filters, inputs, products = layout.planes(scratch)
         height, ranges = layout.tile(tiles, count).rows, layout.panels(count)
@@ -229,7 +218,7 @@ class WinogradKernel(Construction):
         self, grid: TileGrid, image: Index, row: Index, first: Index, count: int
     ) -> None:
         k, layout, shape = self.k, self.layout, self.shape
-        filtering, (_, _, products) = layout.cut.filtering, layout.planes(self._scratch)
+        filtering, (_, _, products) = layout.cut.filtering, layout.planes(self.scratch)
         whole, rest = divmod(shape.out_size[1], grid.side)
 
         def tile(at: list[Index], columns: int) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from xdsl.dialects.func import FuncOp
-
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
@@ -21,7 +19,7 @@ from niwaki.backends.kernels.gather import forward_gather
 from niwaki.backends.kernels.operands import Contraction, Operand, References
 from niwaki.backends.kernels.product import Matrix, PackedColumns, Sum, multiply_panels
 from niwaki.backends.kernels.spec import KernelSpec
-from niwaki.backends.kernels.strips import Strip, read_strip
+from niwaki.backends.kernels.strips import Strip, each_strip, read_strip
 from niwaki.backends.kernels.tiles import Panel, each_panel, each_tile, padded_panels
 from niwaki.backends.kernels.winograd.cut import Cut, among, cuts, is_dense, other_cycles
 from niwaki.backends.kernels.winograd.tiles import (
@@ -127,15 +125,11 @@ def alternatives(
 
 
 def _spec(shape: FilterGradientShape, contraction: Contraction, layout: Layout) -> KernelSpec:
-    workspace = 4 * layout.scratch
-
-    def build(name: str) -> FuncOp:
-        k, refs = contraction.begin(name, workspace)
-        assert refs.scratch is not None
-        _Kernel(k, refs, refs.scratch, layout).run()
-        return k.finish()
-
-    return contraction.spec(workspace, shape.flops, build)
+    return contraction.spec_in_scratch(
+        layout.scratch,
+        shape.flops,
+        lambda k, refs, scratch: _Kernel(k, refs, scratch, layout).run(),
+    )
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ class _Kernel:
     def run(self) -> None:
         """Block by block of output channels, the sum in each strip by strip of tiles."""
         k, layout, cut = self.k, self.layout, self.layout.cut
-        inputs, strip, shape = cut.grid, cut.grid.strip, cut.shape
+        inputs, shape = cut.grid, cut.shape
         if cut.single:
             self._transform_inputs(inputs, (0, 0))
             pixels = self._read(layout.cotangents(inputs), 1, (0, 0))
@@ -162,21 +156,15 @@ class _Kernel:
             def block(first: Index, count: int) -> None:
                 self._clear()
 
-                def rows_of(image: Index) -> None:
-                    def rows(row: Index, height: int) -> None:
-                        part = replace(inputs, strip=replace(strip, rows=height))
-                        self._transform_inputs(part, (image, row))
-                        cotangents = layout.cotangents(part)
-                        pixels = self._read(cotangents, 1, (image, row))
-                        self._transform_cotangents(cotangents, pixels, first, count)
-                        self._multiply(part, count)
+                def one(strip: Strip, image: Index, row: Index) -> None:
+                    part = replace(inputs, strip=strip)
+                    self._transform_inputs(part, (image, row))
+                    cotangents = layout.cotangents(part)
+                    pixels = self._read(cotangents, 1, (image, row))
+                    self._transform_cotangents(cotangents, pixels, first, count)
+                    self._multiply(part, count)
 
-                    each_tile(k, strip.phase.rows.positions, strip.rows, rows)
-
-                if strip.images == shape.batch:
-                    rows_of(0)
-                else:
-                    k.each(0, shape.batch, strip.images, rows_of)
+                each_strip(k, inputs.strip, shape.batch, one)
                 self._emit(first, count)
 
         each_tile(k, shape.width, cut.block, block)
@@ -228,13 +216,9 @@ class _Kernel:
         )  # fmt: skip
 
     def _clear(self) -> None:
-        k, layout = self.k, self.layout
-        sums, inputs, _ = layout.planes(self.scratch)
-
-        def vector(place: Index, lanes: int) -> None:
-            k.store(k.constant(0, self.scratch.element, lanes), self.scratch.ref, [place])
-
-        each_block(k, inputs.start - sums.start, layout.cut.target.lanes, vector)
+        sums, inputs, _ = self.layout.planes(self.scratch)
+        lanes = self.layout.cut.target.lanes
+        self.scratch.clear(self.k, sums.start, inputs.start - sums.start, lanes)
 
     def _multiply(self, grid: TileGrid, count: int) -> None:
         """Adds up the products of a strip."""

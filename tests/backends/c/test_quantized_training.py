@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from niwaki.backends.llvm.object import object_code
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import get_target, portable_c
 from niwaki.ir.interpreter import run
 from niwaki.ir.lowered import Lowered
@@ -38,7 +38,7 @@ def compare(case: str, losses: list[float], image: Array, lowered: Lowered) -> N
     """Losses and everything that training leaves are equal."""
     expected, state = reference(case)
     assert losses == expected
-    found = {e.name: storage_view(image, e) for e in lowered.state}
+    found = {e.name: e.view(image) for e in lowered.state}
     assert set(state) <= set(found)
     for name, array in state.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)

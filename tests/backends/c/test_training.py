@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from niwaki.backends.llvm.object import object_code
-from niwaki.backends.llvm.session import Session, storage_view
+from niwaki.backends.llvm.session import Session
 from niwaki.backends.targets import get_target, portable_c
 from niwaki.ir.interpreter import run
 from niwaki.ir.lowered import Lowered
@@ -59,7 +59,7 @@ def reference(case: str) -> tuple[list[float], dict[str, Array]]:
 def compare(case: str, losses: list[float], image: Array, lowered: Lowered) -> None:
     expected, state = reference(case)
     np.testing.assert_allclose(losses, expected, rtol=RTOL)
-    found: Mapping[str, Array] = {e.name: storage_view(image, e) for e in lowered.state}
+    found: Mapping[str, Array] = {e.name: e.view(image) for e in lowered.state}
     assert set(state) <= set(found)
     for name, array in state.items():
         scale = np.abs(array).max()
