@@ -182,8 +182,11 @@ class Contraction:
         kinds = list(self.operands)
         if kinds[number].element_type != f32 or not self._only_anchor_reads(number):
             return spec
-        kinds[number] = MemRefType(f32, [packing.elements])
-        packed = select(replace(self, operands=tuple(kinds)))
+
+        def packed() -> KernelSpec:
+            kinds[number] = MemRefType(f32, [packing.elements])
+            return select(replace(self, operands=tuple(kinds)))
+
         return replace(spec, prepacked=Prepacked(number, packing, packed))
 
     def _only_anchor_reads(self, number: int) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 
 from xdsl.dialects.builtin import (
@@ -42,7 +42,7 @@ class KernelSpec:
     prepacked: "Prepacked | None" = None
     """The kernel for an operand that comes packed, if it would pack that itself."""
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Of operands and results, each once."""
         return sum(map(buffer_bytes, (*self.operands, *self.results)))
@@ -62,8 +62,12 @@ class Prepacked:
 
     operand: int
     packing: Packing
-    spec: KernelSpec
-    """Its operand has one dimension."""
+    select: Callable[[], KernelSpec]
+
+    @cached_property
+    def spec(self) -> KernelSpec:
+        """Chosen when it is asked for; its operand has one dimension."""
+        return self.select()
 
 
 @cache

@@ -184,9 +184,11 @@ def _select(anchor: Gathering, tile: RegisterTile | None, contraction: Contracti
     shape, target = shape_of_gathering(anchor), contraction.target
     products = products_of(shape, target, tile)
     packing = PackedWeight(shape_of(anchor.w), tuple(p.weight_panels(shape) for p in products))
-    prepacked = products_of(shape, target, tile, prepacked=True)
-    spec = _spec(shape, products, contraction)
-    return contraction.with_prepacked(spec, packing, partial(_spec, shape, prepacked))
+
+    def prepacked(packed: Contraction) -> KernelSpec:
+        return _spec(shape, products_of(shape, target, tile, prepacked=True), packed)
+
+    return contraction.with_prepacked(_spec(shape, products, contraction), packing, prepacked)
 
 
 def _spec(
