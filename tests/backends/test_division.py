@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import pytest
+from xdsl.dialects import arith, scf
 from xdsl.dialects.builtin import MemRefType, f32
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import SSAValue
 
-from niwaki.backends.kernels.builder import KernelBuilder, Value
+from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.threads.division import divide
 from niwaki.backends.kernels.threads.units import Memory
 from niwaki.ir.dialects.kernel import OffsetOp, ParallelOp
@@ -61,6 +62,21 @@ def test_prefetching_is_no_access() -> None:
         k.each(0, SIZE, 1, body)
 
     assert len(_sections(_divided(emit, (SIZE, SIZE)))) == 1
+
+
+def test_the_outermost_loop_of_those_with_equal_parts() -> None:
+    """Neighbouring elements are then of one part, which finds them in the cache of its core."""
+
+    def emit(k: KernelBuilder) -> None:
+        def element(place: Sequence[Index]) -> None:
+            number = k.affine([(place[0], 16), (place[1], 4), (place[2], 1)])
+            k.store(k.load(k.args[0], [number]), k.args[1], [number])
+
+        k.nest([4, 4, 4], element)
+
+    (section,) = _sections(_divided(emit, (SIZE, SIZE)))
+    loops = [op for op in section.body.block.ops if isinstance(op, scf.ForOp)]
+    assert [isinstance(loop.lb.owner, arith.ConstantOp) for loop in loops] == [False]
 
 
 def test_in_place() -> None:
@@ -145,6 +161,28 @@ def test_positions_counted_through() -> None:
         k.each(0, SIZE, 1, body)
 
     assert _sections(_divided(emit, (SIZE, SIZE)))
+
+
+def test_remainders_of_multiples() -> None:
+    """Tiles of four at column 0 or 4 of a row of eight stay in the row's copy."""
+
+    def emit(k: KernelBuilder) -> None:
+        def row(i: Value) -> None:
+            copy = k.load(k.args[0], [k.imul(i, 8)], 8)
+            k.store(copy, k.args[2], [0])
+
+            def tile(t: Value) -> None:
+                column = k.imul(t, 4)
+                value = k.load(k.args[2], [k.imod(column, 8)], 4)
+                k.store(value, k.args[1], [k.iadd(k.imul(i, 16), column)])
+
+            k.each(0, 4, 1, tile)
+
+        k.each(0, 4, 1, row)
+        k.store(k.constant(0.0), k.args[2], [8])
+
+    (section,) = _sections(_divided(emit, (SIZE, SIZE, SCRATCH), True))
+    assert any(isinstance(op, OffsetOp) for op in section.walk())
 
 
 def test_places_that_repeat() -> None:

@@ -128,16 +128,19 @@ class _Division:
         return found
 
     def _time(self, unit: Unit, depth: int) -> float:
-        """Operations one after the other, if the loops `depth` levels inside are divided."""
+        """Operations one after the other, if the loops `depth` levels inside are divided.
+
+        Every part runs the loops around: of equal parts, those of an outer loop take less.
+        """
         loop = unit.loop
         if loop is None or (depth == 0 and not is_divisible(loop)):
             return self._taken.work(unit.ops)
         count, block = iterations(loop, self._accesses), loop.body.block
         if depth == 0:
-            return -(-count // self._parts) * self._taken.work(block.ops)
+            return 1 + -(-count // self._parts) * self._taken.work(block.ops)
         body = self._taken.body(block)
         every_part = self._taken.work(body.ambient)
-        return count * (every_part + sum(self._time(u, depth - 1) for u in body.units))
+        return 1 + count * (every_part + sum(self._time(u, depth - 1) for u in body.units))
 
     def _section(self, units: tuple[Divided, ...], opened: tuple[scf.ForOp, ...]) -> Section | None:
         """The section of `units`; None if their pieces must not run at once, or none is divided."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 from typing import TypeAlias
 
 from xdsl.dialects import arith, scf
@@ -173,7 +174,11 @@ class IndexForms:
         _, rest = self._multiples(a, b.constant)
         if self.range(rest)[1] < b.constant:
             return rest
-        return self._division(arith.RemUIOp, rest, b.constant, (0, b.constant - 1))
+        # All values are alike modulo what divides the divisor and every factor.
+        common = gcd(b.constant, *(factor for _, factor in rest.terms))
+        least = rest.constant % common
+        most = b.constant - common + least
+        return self._division(arith.RemUIOp, rest, b.constant, (least, most))
 
     def _multiples(self, a: Linear, divisor: int) -> tuple[Linear, Linear]:
         """`a` as terms that are multiples of `divisor` and a rest, which is not negative."""
