@@ -75,16 +75,15 @@ def keeps_columns(rows: int, column_bytes: int, target: Target) -> bool:
     )
 
 
-def sums_by_strips(positions: int, read_bytes: int, target: Target) -> bool:
+def sums_by_strips(positions: int, read_bytes: int, tile: int, target: Target) -> bool:
     """Whether a filter's cotangent is summed up strip by strip of positions.
 
-    For vectors only, and if tiles would read much more than stays in cache, one after another.
+    For vectors only, and if tiles of one tap would read much more than stays in cache, one after
+    another, or if the `tile` vectors of their sums are so few that each waits for itself.
     """
-    return (
-        target.lanes > 1
-        and positions >= _LEAST_POSITIONS_FOR_STRIPS
-        and read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
-    )
+    far = read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
+    waits = tile < 2 * _LATENCY
+    return target.lanes > 1 and positions >= _LEAST_POSITIONS_FOR_STRIPS and (far or waits)
 
 
 def band_count(terms: int, sums: int, target: Target) -> int:

@@ -10,6 +10,7 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels.alternatives import Alternative
 from niwaki.backends.kernels.blocks import Block, split
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.choice import RegisterTile
 from niwaki.backends.kernels.gather import (
     FilterCotangent,
     Gather,
@@ -33,6 +34,9 @@ from niwaki.backends.kernels.tiles import (
 )
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects.tensor_op import shape_of
+
+_MOST_ROWS = 16
+"""Of a tile."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,17 @@ def _vectorize_outputs(shape: FilterGradientShape, target: Target) -> bool:
     return over_outputs * shape.positions + stores < over_inputs * shape.positions
 
 
+def tile_of(
+    shape: FilterGradientShape, target: Target, most_rows: int = _MOST_ROWS
+) -> RegisterTile:
+    """The largest tile."""
+    rows, columns = shape.width, shape.depth
+    if _vectorize_outputs(shape, target):
+        rows, columns = columns, rows
+    blocks = max(len(panel.blocks) for panel in panels(columns, target))
+    return RegisterTile(tile_rows(rows, blocks, target, most_rows), blocks)
+
+
 def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[Alternative]:
     """Of the filter's cotangent of an ordinary or grouped convolution."""
     return [Alternative("tiles", partial(_spec, shape, contraction))]
@@ -97,7 +112,7 @@ def _spec(shape: FilterGradientShape, contraction: Contraction) -> KernelSpec:
         swap = _vectorize_outputs(shape, target)
         # The code of scalar tiles would be little but copies of the epilogue.
         low = target.lanes == 1 and shape.positions < len(Group.of(contraction.op).ops)
-        _Kernel(k, refs, shape, target, swap, 1 if low else 16).run()
+        _Kernel(k, refs, shape, target, swap, 1 if low else _MOST_ROWS).run()
         return k.finish()
 
     return contraction.spec(0, shape.flops, build)
@@ -130,8 +145,7 @@ class _Kernel:
         k, shape = self.k, self.shape
         rows, columns = (shape.depth, shape.width) if self.swap else (shape.width, shape.depth)
         ranges = panels(columns, self.target)
-        blocks = max(len(p.blocks) for p in ranges)
-        height = tile_rows(rows, blocks, self.target, self.most_rows)
+        height = tile_of(shape, self.target, self.most_rows).rows
 
         def tile(row: Index, count: int) -> None:
             each_panel(

@@ -11,7 +11,7 @@ from niwaki.backends.kernels.threads.part_code import scratch_stride
 from niwaki.backends.kernels.threads.units import Memory
 from niwaki.backends.targets import Target
 
-LEAST_NS = 4000
+LEAST_NS = 8000
 """Estimated time of one thread from which on a section is divided: a few times a dispatch."""
 _FLOPS_PER_NS_AND_LANE = 4
 _BYTES_PER_NS = 16
