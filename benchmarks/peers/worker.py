@@ -163,8 +163,7 @@ def _answer(answers: TextIO, message: object) -> None:
 
 
 def _describe(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return shorten(f"{type(error).__name__}: {lines[0] if lines else ''}", 160)
+    return shorten(f"{type(error).__name__}: {error}", 400)
 
 
 def _status_bytes(field: str) -> int:

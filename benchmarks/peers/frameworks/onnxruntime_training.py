@@ -30,7 +30,7 @@ def build(task: Task) -> Built:
     x, labels = task.model.data(task.batch, Layout())
     y = labels.astype(np.int64).reshape(-1)
 
-    def step() -> float:
+    def step(_state: object = state) -> float:  # the graph points into the checkpoint
         fetched = bindings.OrtValueVector()
         graph.train_step([x, y], fetched)
         optimizer.optimizer_step()
