@@ -364,7 +364,7 @@ class Kernel(Construction):
         k, shape = self.k, self.shape
         image, row, column = position
         height, width = shape.in_size
-        channels, depth, lanes = shape.in_channels, shape.depth, self.target.lanes
+        channels, depth = shape.in_channels, shape.depth
         y = k.iadd(k.imul(row, phase.rows.in_step), phase.rows.offset)
         x = k.iadd(k.imul(column, phase.columns.in_step), phase.columns.offset)
         first = k.imul(group, depth)
@@ -384,19 +384,24 @@ class Kernel(Construction):
             )
             target = k.iadd(k.affine([(i, phase.columns.count * depth), (j, depth)]), goal)
             inside = _inside(k, (source_y, source_x), shape.in_size, phase)
-
-            def copy() -> None:
-                self.scratch.copy(k, target, self.refs.anchor[0], source, depth, lanes)
-
             if inside is None:
-                copy()
+                self.copy(source, target)
             else:
-                k.choose(inside, copy, lambda: self.scratch.clear(k, target, depth, lanes))
+                k.choose(inside, lambda: self.copy(source, target), lambda: self.clear(target))
 
         def taps(i: Index) -> None:
             k.each(0, phase.columns.count, 1, lambda j: tap(i, j))
 
         k.each(0, phase.rows.count, 1, taps)
+
+    def copy(self, source: Index, target: Index) -> None:
+        """The inputs of one tap, to `target`."""
+        x, depth, lanes = self.refs.anchor[0], self.shape.depth, self.target.lanes
+        self.scratch.copy(self.k, target, x, source, depth, lanes)
+
+    def clear(self, target: Index) -> None:
+        """Zeros for one tap, to `target`."""
+        self.scratch.clear(self.k, target, self.shape.depth, self.target.lanes)
 
 
 def _inside(
