@@ -23,13 +23,11 @@ def load(k: KernelBuilder, ref: Value, indices: Sequence[Index], lanes: int) -> 
     place, column = _byte(k, indices)
     if lanes % 8 == 0:
         return k.unpack_bits(k.load_vector(ref, place, lanes // 8))
-    if lanes > 1 and isinstance(column, int):
-        return k.slice(k.unpack_bits(k.load_vector(ref, place, 1)), column % 8, lanes)
     byte = k.shift_right(k.load(ref, place), _shift(k, column))
     if lanes == 1:
         return k.cast(byte, i1)
-    bits = [k.cast(k.shift_right(byte, k.constant(i, i8)), i1) for i in range(lanes)]
-    return k.from_elements(bits)
+    shifts = k.from_elements([k.constant(i, i8) for i in range(lanes)])
+    return k.cast(k.shift_right(k.broadcast(byte, lanes), shifts), i1)
 
 
 def store(k: KernelBuilder, mask: Value, ref: Value, indices: Sequence[Index]) -> None:
@@ -40,11 +38,7 @@ def store(k: KernelBuilder, mask: Value, ref: Value, indices: Sequence[Index]) -
         k.store(k.pack_bits(mask), ref, place)
         return
     shift = _shift(k, column)
-    if lanes == 1:
-        bits = k.cast(mask, i8)
-    else:
-        bits = k.extract(k.pack_bits(k.shuffle(mask, mask, [i % lanes for i in range(8)])), 0)
-        bits = k.bit_and(bits, k.constant((1 << lanes) - 1, i8))
+    bits = _collect(k, [k.extract(mask, i) for i in range(lanes)])
     others = k.bit_xor(k.shift_left(k.constant((1 << lanes) - 1, i8), shift), k.constant(-1, i8))
     kept = k.bit_and(k.load(ref, place), others)
     k.store(k.bit_or(kept, k.shift_left(bits, shift)), ref, place)
