@@ -204,8 +204,18 @@ CASES = {
 @pytest.mark.parametrize("count", [16, 4, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_convolution(name: str, count: int) -> None:
-    case = CASES[name]
-    target = lanes(count)
+    check_convolution(CASES[name], lanes(count))
+
+
+@pytest.mark.parametrize("count", [16, 4])
+@pytest.mark.parametrize("name", CASES)
+def test_convolution_beyond_cache(name: str, count: int) -> None:
+    """Kernels that prefetch, and share what they read between neighbouring rows."""
+    check_convolution(CASES[name], replace(lanes(count), cache_bytes=1 << 8))
+
+
+def check_convolution(case: Case, target: Target) -> None:
+    """Forward and both cotangents."""
     w = (case.outputs, case.kernel, case.kernel, case.x[3] // case.groups)
     window = nn.Window(
         (case.stride, case.stride), case.padding, (case.dilation, case.dilation), case.groups
