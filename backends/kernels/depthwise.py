@@ -10,6 +10,7 @@ from xdsl.dialects.func import FuncOp
 from niwaki.backends.kernels import depthwise_gradient
 from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.column_tiles import ColumnTiles, column_tiles
 from niwaki.backends.kernels.gather import (
     FORWARD,
     FilterCotangent,
@@ -20,6 +21,7 @@ from niwaki.backends.kernels.gather import (
 )
 from niwaki.backends.kernels.operands import Contraction, Operand, References
 from niwaki.backends.kernels.panel_packing import RowLoop, pack_square_by_square
+from niwaki.backends.kernels.prefetches import SpreadPrefetches
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import Accumulators, Panel, accumulate, each_tile, zeros
@@ -97,17 +99,6 @@ def _pack(
 
 
 @dataclass(frozen=True)
-class _Tiles:
-    """Tiles of `count` positions from `first` up to `end`, the same taps inside in each."""
-
-    first: int
-    end: int
-    count: int
-    taps: tuple[tuple[range, ...], ...]
-    """Of each position of a tile, in each phase; some phases have fewer positions."""
-
-
-@dataclass(frozen=True)
 class _Phase:
     """One grid of output positions with its taps."""
 
@@ -180,32 +171,16 @@ class _Lines:
                 ),
             )
 
-    def _tiles(self) -> list[_Tiles]:
+    def _tiles(self) -> list[ColumnTiles]:
         if self.target.lanes == 1:
             (phase,) = self.phases
             return [
-                _Tiles(first, end, min(_TILE, end - first), ((range(j, j_end),) * _TILE,))
+                ColumnTiles(first, end, min(_TILE, end - first), ((range(j, j_end),) * _TILE,))
                 for first, end, j, j_end in phase.columns.segments()
             ]
-        # Borders share tiles with what is beside them: narrow tiles wait for their sums.
-        inside = [
-            [range(j, j_end) for first, end, j, j_end in segments for _ in range(first, end)]
-            for segments in (phase.columns.segments() for phase in self.phases)
-        ]
-        positions = max(map(len, inside))
         most = _TILE if self.target.vector_registers < 32 else 2 * _TILE
-        if self.streams:
-            most = _STREAMED_TILE
-        size = -(-positions // -(-positions // most))
-        result: list[_Tiles] = []
-        for first in range(0, positions, size):
-            taps = tuple(tuple(ranges[first : first + size]) for ranges in inside)
-            if result and result[-1].taps == taps:
-                result[-1] = replace(result[-1], end=first + size)
-            else:
-                count = max(map(len, taps))
-                result.append(_Tiles(first, first + count, count, taps))
-        return result
+        columns = [phase.columns for phase in self.phases]
+        return column_tiles(columns, _STREAMED_TILE if self.streams else most)
 
     def _tile(
         self,
@@ -230,8 +205,7 @@ class _Lines:
         ]
 
         def block(channel: Index, lanes: int) -> None:
-            if self.streams:
-                self._prefetch(image, row, column, channel, lanes, count)
+            ahead = self._ahead(image, row, column, channel, lanes, count)
             for phase, places, span, inside in zip(self.phases, outputs, rows, taps, strict=True):
                 if not places:
                     continue
@@ -245,39 +219,40 @@ class _Lines:
                     ),
                 )
                 for place, (value,) in zip(places, sums, strict=True):
+                    ahead.some()
                     self.refs.pointwise.emit(k, [image, *place, channel], lanes, value)
 
         each_block(k, self.channels, self.target.lanes, block)
 
-    def _prefetch(
-        self,
-        image: Index,
-        row: Index,
-        column: Index,
-        channel: Index,
-        lanes: int,
-        count: int,
-    ) -> None:
+    def _ahead(
+        self, image: Index, row: Index, column: Index, channel: Index, lanes: int, count: int
+    ) -> SpreadPrefetches:
         """What the tile of the next line takes from memory: of every row, as one run."""
+        if not self.streams:
+            return SpreadPrefetches([], 1)
         k, (first, *_) = self.k, self.phases
 
         def run(count: int) -> list[Index]:
             return [k.iadd(k.imul(channel, count), t * lanes) for t in range(count)]
 
         x = k.imul(column, first.columns.out_step)
-        below = {phase.rows.out_start: phase.rows for phase in self.phases}
-        for rows in below.values():
-            y = rows.output(k, k.iadd(row, 1))
-            for place in run(count * first.columns.out_step):
-                self.refs.prefetch(k, [image, y, x, place])
+        below = {p.rows.out_start: p.rows.output(k, k.iadd(row, 1)) for p in self.phases}
+        prefetches = [
+            partial(self.refs.prefetch, k, [image, y, x, place])
+            for y in below.values()
+            for place in run(count * first.columns.out_step)
+        ]
         x, height = k.imul(column, first.columns.in_step), first.rows.in_step
         reach = max(p.rows.offset + (p.rows.count - 1) * p.rows.offset_step for p in self.phases)
         for number in range(1, height + 1):
             y = k.affine([(row, height)], reach + number)
             pixel = k.affine([(image, prod(self.in_size)), (y, self.in_size[1]), (x, 1)])
             start = k.imul(pixel, self.channels)
-            for place in run(count * first.columns.in_step):
-                k.prefetch(self.refs.anchor[0].ref, [k.iadd(start, place)])
+            prefetches += [
+                partial(k.prefetch, self.refs.anchor[0].ref, [k.iadd(start, place)])
+                for place in run(count * first.columns.in_step)
+            ]
+        return SpreadPrefetches(prefetches, count * len(self.phases))
 
     def _row(
         self,
