@@ -21,11 +21,10 @@ from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import each_tile
 from niwaki.backends.targets import Target
 
-_TILE = 2
-"""Neighbouring positions of a row that share the loads of the input, and those of the sums.
-
-All channels of more of them would not stay in the first cache.
-"""
+_TILE = 8
+"""Neighbouring positions of a row that share the loads of the input, and those of the sums."""
+_STREAMED_TILE = 2
+"""Where all channels of more of them would not stay in the first cache."""
 _ROWS = 2
 """Neighbouring rows that do."""
 _OTHER_REGISTERS = 6
@@ -96,10 +95,11 @@ class _Kernel:
     ) -> None:
         """Adds `count` rows of positions of a segment."""
         k = self.k
+        most = _STREAMED_TILE if self.streams else _TILE
 
         def rows(row: Index, height: int) -> None:
             place = k.affine([(row, 1), (first, 1)], segment)
-            for tiles in column_tiles([self.columns], _TILE):
+            for tiles in column_tiles([self.columns], most):
                 each_tile(
                     k,
                     tiles.end - tiles.first,
