@@ -79,7 +79,7 @@ class References:
     bias: Value | None = None
     """What sums start from, one number per output channel: the epilogue does not add it."""
     stored: tuple[Value, ...] = ()
-    """Results in f32 that no operand of the epilogue shares memory with."""
+    """Results in f32."""
 
     def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
         """Prefetches what the epilogue loads at a place, and where it stores.
@@ -164,15 +164,12 @@ class Contraction:
         scratch = Operand(k.args[-1], 0 if integer else None) if workspace else None
         operands = zip((k.args[i] for i in anchored), zero_points, strict=True)
         anchors = tuple(Operand(*o) for o in operands)
-        return k, References(anchors, pointwise, scratch, bias, self._stored(k))
-
-    def _stored(self, k: KernelBuilder) -> tuple[Value, ...]:
-        shared = {result for _, result in self.in_place}
-        return tuple(
-            k.args[len(self.operands) + number]
+        stored = tuple(
+            k.args[count + number]
             for number, kind in enumerate(self.results)
-            if number not in shared and kind.element_type == f32
+            if kind.element_type == f32
         )
+        return k, References(anchors, pointwise, scratch, bias, stored)
 
     @property
     def streams(self) -> bool:
