@@ -142,7 +142,8 @@ def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> list
         return tiles
     strips = gradient_strips.alternatives(shape, contraction)
     read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
-    by_strips = sums_by_strips(shape.positions, read, contraction.target)
+    prefetched = gradient_strips.prefetches(shape, contraction)
+    by_strips = sums_by_strips(shape.positions, read, prefetched, contraction.target)
     others = [*strips, *tiles] if by_strips else [*tiles, *strips]
     if isinstance(anchor, nn.IntegerConv2dDwOp):
         return others

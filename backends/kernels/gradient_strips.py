@@ -159,8 +159,13 @@ def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[A
     ]
 
 
+def prefetches(shape: FilterGradientShape, contraction: Contraction) -> bool:
+    """Whether each strip brings the next one into the cache: where that lies behind it."""
+    return contraction.streams and shape.flat and shape.groups == 1
+
+
 def _spec(shape: FilterGradientShape, contraction: Contraction, plan: Plan) -> KernelSpec:
-    streams = contraction.streams and shape.flat and shape.groups == 1
+    streams = prefetches(shape, contraction)
 
     def emit(k: KernelBuilder, refs: References, scratch: Operand) -> None:
         _Kernel(k, refs, scratch, plan, streams).run()
