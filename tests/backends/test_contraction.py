@@ -232,7 +232,8 @@ def test_convolutions_prefetch_what_streams_past(groups: int) -> None:
         op = y.owner
         assert isinstance(op, Operation)
         kinds = [[memref_of(type_of(v)) for v in side] for side in (op.operands, op.results)]
-        function = select(op, *kinds, replace(lanes(16), cache_bytes=cache)).build("kernel")
+        target = replace(lanes(16), cache_bytes=cache)
+        function = select(op, kinds[0], kinds[1], target).build("kernel")
         return any(isinstance(op, PrefetchOp) for op in function.walk())
 
     for make, second in zip(makes, (w, w, x), strict=True):
