@@ -28,6 +28,7 @@ _LEAST_POSITIONS_FOR_STRIPS = 64
 """Fewer would not outweigh loading and storing the sums."""
 _CACHES_FOR_STRIPS = 6
 """Below, the next larger cache keeps up."""
+_CACHES_FOR_PREFETCHED_STRIPS = 1
 
 _BANDS = 8
 _LEAST_OF_BAND = 128
@@ -75,14 +76,17 @@ def keeps_columns(rows: int, column_bytes: int, target: Target) -> bool:
     )
 
 
-def sums_by_strips(positions: int, read_bytes: int, tile: int, target: Target) -> bool:
+def sums_by_strips(
+    positions: int, read_bytes: int, tile: int, prefetched: bool, target: Target
+) -> bool:
     """Whether a filter's cotangent is summed up strip by strip of positions.
 
     For vectors only, and if tiles of one tap would read much more than stays in cache, one after
     another, or if the `tile` vectors of their sums are so few that each waits for itself.
+    `prefetched`: whether each strip brings the next one into the cache.
     """
-    far = read_bytes > _CACHES_FOR_STRIPS * target.cache_bytes
-    waits = tile < 2 * _LATENCY
+    caches = _CACHES_FOR_PREFETCHED_STRIPS if prefetched else _CACHES_FOR_STRIPS
+    far, waits = read_bytes > caches * target.cache_bytes, tile < 2 * _LATENCY
     return target.lanes > 1 and positions >= _LEAST_POSITIONS_FOR_STRIPS and (far or waits)
 
 

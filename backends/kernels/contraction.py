@@ -136,14 +136,20 @@ def _select_packed(anchor: Operation | None, contraction: Contraction) -> Kernel
 
 
 def _filter_cotangent(anchor: FilterCotangent, contraction: Contraction) -> list[Alternative]:
-    shape = filter_gradient.shape_of_filter_gradient(anchor)
+    shape, target = filter_gradient.shape_of_filter_gradient(anchor), contraction.target
     tiles = filter_gradient.alternatives(shape, contraction)
-    if contraction.target.lanes == 1:
+    if target.lanes == 1:
         return tiles
     strips = gradient_strips.alternatives(shape, contraction)
     read = sum(4 * prod(shape_of(operand)) for operand in anchor.operands)
-    tile = filter_gradient.tile_of(shape, contraction.target)
-    by_strips = sums_by_strips(shape.positions, read, tile.rows * tile.blocks, contraction.target)
+    tile = filter_gradient.tile_of(shape, target)
+    by_strips = sums_by_strips(
+        shape.positions,
+        read,
+        tile.rows * tile.blocks,
+        gradient_strips.prefetches(shape, contraction),
+        target,
+    )
     others = [*strips, *tiles] if by_strips else [*tiles, *strips]
     if isinstance(anchor, nn.IntegerConv2dDwOp):
         return others

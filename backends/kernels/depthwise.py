@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 
 from xdsl.dialects.func import FuncOp
 
 from niwaki.backends.kernels import depthwise_gradient
 from niwaki.backends.kernels.blocks import Block, each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
+from niwaki.backends.kernels.column_tiles import ColumnTiles, column_tiles
 from niwaki.backends.kernels.gather import (
     FORWARD,
     FilterCotangent,
@@ -18,6 +21,7 @@ from niwaki.backends.kernels.gather import (
 )
 from niwaki.backends.kernels.operands import Contraction, Operand, References
 from niwaki.backends.kernels.panel_packing import RowLoop, pack_square_by_square
+from niwaki.backends.kernels.prefetches import SpreadPrefetches
 from niwaki.backends.kernels.product import Matrix, transpose
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.tiles import Accumulators, Panel, accumulate, each_tile, zeros
@@ -27,6 +31,8 @@ from niwaki.ir.dialects.tensor_op import shape_of
 
 _TILE = 4
 """Neighbouring outputs of a row that share the filter's and the input's loads."""
+_STREAMED_TILE = 2
+"""Where all channels of more of them, and of what they read, would not stay in the first cache."""
 
 
 def select_gather(anchor: Gathering, contraction: Contraction) -> KernelSpec:
@@ -44,6 +50,9 @@ def select_gather(anchor: Gathering, contraction: Contraction) -> KernelSpec:
         [forward_gather(*axis)] if isinstance(anchor, FORWARD) else backward_gathers(*axis)
         for axis in axes
     ]
+    phases = [_Phase(rows, columns) for rows in gathers[0] for columns in gathers[1]]
+    if len(phases) == 1 and contraction.streams:
+        phases = phases[0].halves
     workspace = 4 * channels * kernel[0] * kernel[1]
     outputs = goal if isinstance(anchor, FORWARD) else source
     flops = 2 * outputs[0] * outputs[1] * outputs[2] * channels * kernel[0] * kernel[1]
@@ -56,12 +65,10 @@ def select_gather(anchor: Gathering, contraction: Contraction) -> KernelSpec:
             _pack(k, filters, refs.scratch, channels, kernel[0] * kernel[1], target.lanes)
             filters = refs.scratch
         size = (source[1], source[2])
-        phases = [
-            _Phase(k, refs, filters, rows, columns, size, channels, kernel[1], target)
-            for rows in gathers[0]
-            for columns in gathers[1]
-        ]
-        k.each(0, source[0], 1, lambda image: _image(k, phases, image))
+        lines = _Lines(
+            k, refs, filters, phases, size, channels, kernel[1], target, contraction.streams
+        )
+        k.each(0, source[0], 1, lines.image)
         return k.finish()
 
     def select(contraction: Contraction, workspace: int) -> KernelSpec:
@@ -91,50 +98,69 @@ def _pack(
     each_block(k, channels, lanes, block)
 
 
-def _image(k: KernelBuilder, phases: Sequence["_Phase"], image: Index) -> None:
-    """All positions of an image: neighbouring rows of all phases read the same input."""
-    shared = min(phase.rows.positions for phase in phases)
-
-    def rows(row: Index) -> None:
-        for phase in phases:
-            phase.line(image, row)
-
-    k.each(0, shared, 1, rows)
-    for phase in phases:
-        if phase.rows.positions > shared:
-            k.each(shared, phase.rows.positions, 1, lambda row, p=phase: p.line(image, row))
-
-
-@dataclass(frozen=True)
-class _Tiles:
-    """Tiles of `count` positions from `first` up to `end`, the same taps inside in each."""
-
-    first: int
-    end: int
-    count: int
-    taps: tuple[range, ...]
-    """Of each position of a tile."""
-
-
 @dataclass(frozen=True)
 class _Phase:
     """One grid of output positions with its taps."""
+
+    rows: Gather
+    columns: Gather
+
+    @property
+    def halves(self) -> "list[_Phase]":
+        """The even rows and the odd ones."""
+        rows = self.rows
+        if rows.positions < 2:
+            return [self]
+        even = replace(
+            rows,
+            positions=-(-rows.positions // 2),
+            out_step=2 * rows.out_step,
+            in_step=2 * rows.in_step,
+        )
+        odd = replace(
+            even,
+            positions=rows.positions // 2,
+            out_start=rows.out_start + rows.out_step,
+            offset=rows.offset + rows.in_step,
+        )
+        return [replace(self, rows=half) for half in (even, odd)]
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Neighbouring rows of outputs: one of each phase, which read the same input."""
 
     k: KernelBuilder
     refs: References
     filters: Operand
     """[tap][channel]."""
-    rows: Gather
-    columns: Gather
+    phases: Sequence[_Phase]
     in_size: tuple[int, int]
     channels: int
     kernel_width: int
     target: Target
+    streams: bool
+    """Whether each line brings into the cache what the next one takes from memory."""
+
+    def image(self, image: Index) -> None:
+        """All positions of an image."""
+        k = self.k
+        shared = min(phase.rows.positions for phase in self.phases)
+        alone = [replace(self, phases=[phase], streams=False) for phase in self.phases]
+
+        def line(row: Index) -> None:
+            for lines in [self] if self.target.lanes > 1 else alone:
+                lines.line(image, row)
+
+        k.each(0, shared, 1, line)
+        for phase, lines in zip(self.phases, alone, strict=True):
+            if phase.rows.positions > shared:
+                k.each(shared, phase.rows.positions, 1, partial(lines.line, image))
 
     def line(self, image: Index, row: Index) -> None:
-        """All positions of a row."""
+        """One row of each phase."""
         k = self.k
-        taps = self.rows.first_tap(k, row), self.rows.end_tap(k, row)
+        taps = [(phase.rows.first_tap(k, row), phase.rows.end_tap(k, row)) for phase in self.phases]
         for tiles in self._tiles():
             each_tile(
                 k,
@@ -145,25 +171,16 @@ class _Phase:
                 ),
             )
 
-    def _tiles(self) -> list[_Tiles]:
-        segments = self.columns.segments()
+    def _tiles(self) -> list[ColumnTiles]:
         if self.target.lanes == 1:
+            (phase,) = self.phases
             return [
-                _Tiles(first, end, min(_TILE, end - first), (range(j, j_end),) * _TILE)
-                for first, end, j, j_end in segments
+                ColumnTiles(first, end, min(_TILE, end - first), ((range(j, j_end),) * _TILE,))
+                for first, end, j, j_end in phase.columns.segments()
             ]
-        # Borders share tiles with what is beside them: narrow tiles wait for their sums.
-        inside = [range(j, j_end) for first, end, j, j_end in segments for _ in range(first, end)]
         most = _TILE if self.target.vector_registers < 32 else 2 * _TILE
-        size = -(-len(inside) // -(-len(inside) // most))
-        result: list[_Tiles] = []
-        for first in range(0, len(inside), size):
-            taps = tuple(inside[first : first + size])
-            if result and result[-1].taps == taps:
-                result[-1] = replace(result[-1], end=first + len(taps))
-            else:
-                result.append(_Tiles(first, first + len(taps), len(taps), taps))
-        return result
+        columns = [phase.columns for phase in self.phases]
+        return column_tiles(columns, _STREAMED_TILE if self.streams else most)
 
     def _tile(
         self,
@@ -171,32 +188,75 @@ class _Phase:
         row: Index,
         column: Index,
         count: int,
-        rows: tuple[Index, Index],
-        taps: Sequence[range],
+        rows: Sequence[tuple[Index, Index]],
+        taps: Sequence[Sequence[range]],
     ) -> None:
-        """`count` neighbouring outputs, every channel."""
+        """`count` neighbouring outputs of each phase, every channel."""
         k = self.k
-        y = k.iadd(k.imul(row, self.rows.out_step), self.rows.out_start)
-        places = [
-            k.iadd(k.imul(k.iadd(column, t), self.columns.out_step), self.columns.out_start)
-            for t in range(count)
+        outputs: list[list[tuple[Index, Index]]] = [
+            [
+                (
+                    phase.rows.output(k, row),
+                    phase.columns.output(k, k.iadd(column, t)),
+                )
+                for t in range(min(count, len(inside)))
+            ]
+            for phase, inside in zip(self.phases, taps, strict=True)
         ]
 
         def block(channel: Index, lanes: int) -> None:
-            start = zeros(k, count, [Block(0, lanes)], self.refs.anchor[0].element)
-            sums = accumulate(
-                k,
-                *rows,
-                start,
-                lambda i, tile: self._row(image, row, column, channel, lanes, i, taps, tile),
-            )
-            for place, (value,) in zip(places, sums, strict=True):
-                self.refs.pointwise.emit(k, [image, y, place, channel], lanes, value)
+            ahead = self._ahead(image, row, column, channel, lanes, count)
+            for phase, places, span, inside in zip(self.phases, outputs, rows, taps, strict=True):
+                if not places:
+                    continue
+                start = zeros(k, len(places), [Block(0, lanes)], self.refs.anchor[0].element)
+                sums = accumulate(
+                    k,
+                    *span,
+                    start,
+                    lambda i, tile, phase=phase, inside=inside: self._row(
+                        phase, image, row, column, channel, lanes, i, inside, tile
+                    ),
+                )
+                for place, (value,) in zip(places, sums, strict=True):
+                    ahead.some()
+                    self.refs.pointwise.emit(k, [image, *place, channel], lanes, value)
 
         each_block(k, self.channels, self.target.lanes, block)
 
+    def _ahead(
+        self, image: Index, row: Index, column: Index, channel: Index, lanes: int, count: int
+    ) -> SpreadPrefetches:
+        """What the tile of the next line takes from memory: of every row, as one run."""
+        if not self.streams:
+            return SpreadPrefetches([], 1)
+        k, (first, *_) = self.k, self.phases
+
+        def run(count: int) -> list[Index]:
+            return [k.iadd(k.imul(channel, count), t * lanes) for t in range(count)]
+
+        x = k.imul(column, first.columns.out_step)
+        below = {p.rows.out_start: p.rows.output(k, k.iadd(row, 1)) for p in self.phases}
+        prefetches = [
+            partial(self.refs.prefetch, k, [image, y, x, place])
+            for y in below.values()
+            for place in run(count * first.columns.out_step)
+        ]
+        x, height = k.imul(column, first.columns.in_step), first.rows.in_step
+        reach = max(p.rows.offset + (p.rows.count - 1) * p.rows.offset_step for p in self.phases)
+        for number in range(1, height + 1):
+            y = k.affine([(row, height)], reach + number)
+            pixel = k.affine([(image, prod(self.in_size)), (y, self.in_size[1]), (x, 1)])
+            start = k.imul(pixel, self.channels)
+            prefetches += [
+                partial(k.prefetch, self.refs.anchor[0].ref, [k.iadd(start, place)])
+                for place in run(count * first.columns.in_step)
+            ]
+        return SpreadPrefetches(prefetches, count * len(self.phases))
+
     def _row(
         self,
+        phase: _Phase,
         image: Index,
         row: Index,
         column: Index,
@@ -208,7 +268,7 @@ class _Phase:
     ) -> Accumulators:
         """Adds the taps of filter row i."""
         k = self.k
-        rows, columns, channels = self.rows, self.columns, self.channels
+        rows, columns, channels = phase.rows, phase.columns, self.channels
         y = k.affine([(row, rows.in_step), (i, rows.offset_step)], rows.offset)
         pixel = k.affine(
             [(image, self.in_size[0] * self.in_size[1]), (y, self.in_size[1]),

@@ -159,10 +159,18 @@ def alternatives(shape: FilterGradientShape, contraction: Contraction) -> list[A
     ]
 
 
+def prefetches(shape: FilterGradientShape, contraction: Contraction) -> bool:
+    """Whether each strip brings the next one into the cache: where that lies behind it."""
+    return contraction.streams and shape.flat and shape.groups == 1
+
+
 def _spec(shape: FilterGradientShape, contraction: Contraction, plan: Plan) -> KernelSpec:
-    return contraction.spec_in_scratch(
-        plan.scratch, shape.flops, lambda k, refs, scratch: _Kernel(k, refs, scratch, plan).run()
-    )
+    streams = prefetches(shape, contraction)
+
+    def emit(k: KernelBuilder, refs: References, scratch: Operand) -> None:
+        _Kernel(k, refs, scratch, plan, streams).run()
+
+    return contraction.spec_in_scratch(plan.scratch, shape.flops, emit)
 
 
 @dataclass(frozen=True)
@@ -171,6 +179,8 @@ class _Kernel:
     refs: References
     scratch: Operand
     plan: Plan
+    streams: bool
+    """Whether each strip brings the next one, which lies behind it, into the cache."""
 
     def run(self) -> None:
         k, shape = self.k, self.plan.shape
@@ -290,6 +300,11 @@ class _Kernel:
         def at(y: Index, x: Index, values: Accumulators) -> Accumulators:
             left = k.iadd(k.affine([(y, a_steps[0]), (x, a_steps[1])]), base)
             right = k.iadd(k.affine([(y, b_steps[0]), (x, b_steps[1])]), corner)
+            if self.streams:
+                k.prefetch(a.operand.ref, [k.iadd(left, strip.positions * a_steps[1])])
+                for block in panel.blocks:
+                    place = k.iadd(right, strip.positions * b_steps[1] + block.start)
+                    k.prefetch(b.operand.ref, [place])
             step = outer_step(
                 k,
                 lambda row, _: a.operand.load(k, k.iadd(left, offsets[row])),

@@ -12,7 +12,7 @@ from niwaki.backends.kernels import narrow
 from niwaki.backends.kernels.blocks import each_block
 from niwaki.backends.kernels.builder import Index, KernelBuilder, Value
 from niwaki.backends.kernels.pointwise import Group, Pointwise
-from niwaki.backends.kernels.spec import KernelSpec, Prepacked, is_contiguous
+from niwaki.backends.kernels.spec import KernelSpec, Prepacked, buffer_bytes, is_contiguous
 from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import get_int, type_of
@@ -78,6 +78,17 @@ class References:
     """Flat scratch of the elements that are summed up, if there is any."""
     bias: Value | None = None
     """What sums start from, one number per output channel: the epilogue does not add it."""
+    stored: tuple[Value, ...] = ()
+    """Results in f32."""
+
+    def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
+        """Prefetches what the epilogue loads at a place, and where it stores.
+
+        A store to memory that is in no cache reads its line first.
+        """
+        self.pointwise.prefetch(k, indices)
+        for ref in self.stored:
+            k.prefetch(ref, indices)
 
     def load_bias(self, k: KernelBuilder, channel: Index, lanes: int = 1) -> Value:
         """What the sums of `lanes` output channels start from, i32."""
@@ -152,7 +163,20 @@ class Contraction:
         bias = None if addition is None else k.args[group.inputs.index(addition.bias)]
         scratch = Operand(k.args[-1], 0 if integer else None) if workspace else None
         operands = zip((k.args[i] for i in anchored), zero_points, strict=True)
-        return k, References(tuple(Operand(*o) for o in operands), pointwise, scratch, bias)
+        anchors = tuple(Operand(*o) for o in operands)
+        stored = tuple(
+            k.args[count + number]
+            for number, kind in enumerate(self.results)
+            if kind.element_type == f32
+        )
+        return k, References(anchors, pointwise, scratch, bias, stored)
+
+    @property
+    def streams(self) -> bool:
+        """Whether vectors pass by that the core's own caches cannot hold: prefetching pays."""
+        moved = sum(map(buffer_bytes, (*self.operands, *self.results)))
+        target = self.target
+        return target.lanes > 1 and not target.has_flash and moved > target.cache_bytes
 
     def spec(self, workspace: int, flops: int, build: Callable[[str], FuncOp]) -> KernelSpec:
         """The finished choice; `workspace` in bytes."""

@@ -30,7 +30,7 @@ Prefetch = Callable[[Index, Index], None]
 PrefetchTerm = Callable[[Index], None]
 """(i): prefetches something beside term i of the sums of a tile."""
 FollowingPanel = Callable[[Index, Panel, Index, int], PrefetchTerm]
-"""(column, panel, row, rows): prefetches the panel behind this one beside a tile of `rows` rows."""
+"""(column, panel, row, rows): prefetches what is read next beside a tile of `rows` rows."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class PackedColumns:
     places: Mapping[int, int] = field(default_factory=dict[int, int])
     """First column of a range -> elements from `start` to that place, if there are any."""
     following: FollowingPanel | None = None
-    """Prefetches what `pack` will read next."""
+    """Prefetches what `pack`, or the next tile, will read."""
 
     def prepare(self, k: KernelBuilder, column: Index, panel: Panel) -> None:
         """What has to be done before tiles read a panel."""

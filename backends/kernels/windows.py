@@ -24,7 +24,16 @@ from niwaki.backends.kernels.convolution import (
 from niwaki.backends.kernels.gather import Gathering
 from niwaki.backends.kernels.operands import Contraction, Operand
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop
-from niwaki.backends.kernels.product import Origins, PackedColumns, Put, Sum, multiply_panels
+from niwaki.backends.kernels.product import (
+    FollowingPanel,
+    Origins,
+    PackedColumns,
+    Prefetch,
+    PrefetchTerm,
+    Put,
+    Sum,
+    multiply_panels,
+)
 from niwaki.backends.kernels.spec import KernelSpec
 from niwaki.backends.kernels.strips import Strip, each_strip, reach, read_strip
 from niwaki.backends.kernels.tiles import Panel, each_panel, padded_panels
@@ -196,7 +205,8 @@ def _spec(
 ) -> KernelSpec:
     packed = sum(p.packed for p in products if not p.prepacked)
     copied = max((p.strip.elements for p in products), default=0)
-    kernel = partial(WindowKernel, products=products)
+    streams = contraction.streams and shape.in_place
+    kernel = partial(WindowKernel, products=products, streams=streams)
     return spec_of(contraction, shape, Plan(False, 0, packed, copied), kernel)
 
 
@@ -205,6 +215,8 @@ class WindowKernel(Construction):
     """As products of panels with windows that are read in place."""
 
     products: tuple[PhaseProduct, ...]
+    streams: bool
+    """Whether each tile brings into the cache what the next one takes from memory: runs of it."""
 
     def run(self) -> None:
         """Packs the filter, then works phase by phase."""
@@ -251,10 +263,15 @@ class WindowKernel(Construction):
             pack = self._pack(product, number) if product.single else None
             start = self._packed(product, number)
             filters = self.refs.anchor[1] if product.prepacked else self.scratch
-            b = PackedColumns(filters, start, product.length, pack)
+            following = self._following(a) if self.streams else None
+            b = PackedColumns(filters, start, product.length, pack, following=following)
             put = self._put(strip, image, row, k.imul(number, shape.width))
-            sums = self._sums(strip)
-            multiply_panels(k, a, b, product.height, 0, strip.positions, product.panels, sums, put)
+            ahead = self._prefetch(strip, product.height, image, row)
+            prefetch = ahead if self.streams and self.results.flat else None
+            multiply_panels(
+                k, a, b, product.height, 0, strip.positions, product.panels, self._sums(strip),
+                put, prefetch,
+            )  # fmt: skip
 
         k.nest([shape.groups], group)
 
@@ -278,6 +295,29 @@ class WindowKernel(Construction):
             self.results.put(place, k.iadd(column, channel), lanes, value)
 
         return put
+
+    def _following(self, a: StripRows) -> FollowingPanel:
+        """Prefetches the positions behind a tile, evenly beside the terms of its sums."""
+        k = self.k
+
+        def beside(column: Index, panel: Panel, row: Index, count: int) -> PrefetchTerm:
+            del column, panel
+            base, offset = a.origins(k, k.iadd(row, count), 1).of(0)
+            start = k.iadd(base, offset)
+            return lambda i: k.prefetch(a.operand.ref, [k.iadd(start, k.imul(i, count))])
+
+        return beside
+
+    def _prefetch(self, strip: Strip, height: int, image: Index, row: Index) -> Prefetch:
+        """Prefetches what the epilogue takes from memory `height` positions further on."""
+        k, line = self.k, strip.phase.columns.positions
+        start = k.imul(k.iadd(k.imul(image, self.shape.out_size[0]), row), line)
+
+        def ahead(position: Index, column: Index) -> None:
+            place = k.iadd(k.iadd(start, position), height)
+            self.refs.prefetch(k, [*self.results.indices(place), column])
+
+        return ahead
 
     def _sums(self, strip: Strip) -> list[Sum]:
         """The loops over rows of the kernel, its columns and channels; runs are merged."""

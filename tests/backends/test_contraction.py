@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import BoolAttr
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from niwaki.backends.c.emit_kernel import KernelEmitter
 from niwaki.backends.kernels.select import select
@@ -204,8 +204,45 @@ CASES = {
 @pytest.mark.parametrize("count", [16, 4, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_convolution(name: str, count: int) -> None:
-    case = CASES[name]
-    target = lanes(count)
+    check_convolution(CASES[name], lanes(count))
+
+
+@pytest.mark.parametrize("count", [16, 4])
+@pytest.mark.parametrize("name", CASES)
+def test_convolution_beyond_cache(name: str, count: int) -> None:
+    """Kernels that prefetch, and share what they read between neighbouring rows."""
+    check_convolution(CASES[name], replace(lanes(count), cache_bytes=1 << 8))
+
+
+@pytest.mark.parametrize("groups", [1, 24])
+def test_convolutions_prefetch_what_streams_past(groups: int) -> None:
+    """Pointwise and depthwise ones and their cotangents, where operands exceed the cache."""
+    kernel, pad = (1, 0) if groups == 1 else (3, 1)
+    x, w = (2, 14, 14, 24), (24, kernel, kernel, 24 // groups)
+    window = nn.Window((1, 1), (pad, pad, pad, pad), (1, 1), groups)
+    makes: list[Make] = [
+        lambda b, x, w: b.conv2d(x, w, 1, pad, 1, groups),
+        lambda b, g, w: b.conv2d_dx(g, w, window, x[1:3]),
+        lambda b, x, g: b.conv2d_dw(x, g, window, w[1:3]),
+    ]
+
+    def prefetched(make: Make, second: tuple[int, ...], cache: int) -> bool:
+        b = ProgramBuilder()
+        y = make(b, b.input(x), b.input(second))
+        op = y.owner
+        assert isinstance(op, Operation)
+        kinds = [[memref_of(type_of(v)) for v in side] for side in (op.operands, op.results)]
+        target = replace(lanes(16), cache_bytes=cache)
+        function = select(op, kinds[0], kinds[1], target).build("kernel")
+        return any(isinstance(op, PrefetchOp) for op in function.walk())
+
+    for make, second in zip(makes, (w, w, x), strict=True):
+        assert prefetched(make, second, 1 << 14)
+        assert not prefetched(make, second, 1 << 20)
+
+
+def check_convolution(case: Case, target: Target) -> None:
+    """Forward and both cotangents."""
     w = (case.outputs, case.kernel, case.kernel, case.x[3] // case.groups)
     window = nn.Window(
         (case.stride, case.stride), case.padding, (case.dilation, case.dilation), case.groups
