@@ -26,7 +26,7 @@ from niwaki.backends.targets import Target
 Put = Callable[[Index, Index, int, Value], None]
 """(row, column, lanes, value): takes finished elements."""
 Prefetch = Callable[[Index, Index], None]
-"""(row, column): prefetches what `Put` will load for the element there."""
+"""(row, column): prefetches what `Put` will load and store for the element there."""
 PrefetchTerm = Callable[[Index], None]
 """(i): prefetches something beside term i of the sums of a tile."""
 FollowingPanel = Callable[[Index, Panel, Index, int], PrefetchTerm]

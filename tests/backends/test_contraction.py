@@ -103,11 +103,11 @@ def _update(rows: int, columns: int, length: int) -> FuncOp:
 
 @pytest.mark.parametrize(("rows", "columns"), [(40, 40), (300, 70)])
 def test_updates_prefetch_the_parameter(rows: int, columns: int) -> None:
-    """Where columns are read in place, and where they are packed."""
+    """And the result. Where columns are read in place, and where they are packed."""
     function = _update(rows, columns, 33)
-    parameter = function.body.block.args[2]
-    prefetched = [op for op in function.walk() if isinstance(op, PrefetchOp)]
-    assert any(op.ref is parameter for op in prefetched)
+    x, y, parameter, result, *_ = function.body.block.args
+    prefetched = {op.ref for op in function.walk() if isinstance(op, PrefetchOp)} - {x, y}
+    assert prefetched == {parameter, result}
     assert "prefetch" in emit_module([function], [], lanes(16))
     assert "prefetch" not in KernelEmitter(function).text().body
 
@@ -122,7 +122,8 @@ def test_products_prefetch_the_panel_to_be_packed() -> None:
         )
         kinds = [memref_of(type_of(v)) for v in (x, w, product.y)]
         function = select(product, kinds[:2], kinds[2:], lanes(16)).build("product")
-        return any(isinstance(op, PrefetchOp) for op in function.walk())
+        _, packed, _, *_ = function.body.block.args
+        return any(isinstance(op, PrefetchOp) and op.ref is packed for op in function.walk())
 
     assert prefetched(1000, 700)
     assert not prefetched(100, 70)
