@@ -195,7 +195,13 @@ def _matmul_alternatives(anchor: nn.MatmulOp, contraction: Contraction) -> list[
         offers["dots"] = [offer("dot-products", "dots")]
     if target.lanes > 1:
         packed = PackedProduct(
-            sizes.rows, sizes.columns, sizes.length, sizes.transpose_a, sizes.transpose_b, target
+            sizes.rows,
+            sizes.columns,
+            sizes.length,
+            sizes.transpose_a,
+            sizes.transpose_b,
+            target,
+            staged=Group.of(contraction.op).is_transcendental,
         )
         offers["packed"] = [
             offer("packed-product", packed),

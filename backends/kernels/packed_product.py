@@ -16,6 +16,7 @@ from niwaki.backends.kernels.product import (
     Prefetch,
     PrefetchTerm,
     Put,
+    Staging,
     Sum,
     multiply_panels,
 )
@@ -50,6 +51,8 @@ class PackedProduct:
     """Of registers, instead of the best one."""
     prepacked: bool = False
     """Whether B comes in panels."""
+    staged: bool = False
+    """Whether finished tiles are put down before a loop takes their elements on."""
 
     @property
     def tile(self) -> RegisterTile:
@@ -99,8 +102,9 @@ class PackedProduct:
 
     @property
     def scratch(self) -> int:
-        """Elements: packed B, then the copied strip."""
-        return self.packed + self.copied
+        """Elements: packed B, the copied strip, then a finished tile."""
+        tile = self.tile.rows * max(p.width for p in self.panels) if self.staged else 0
+        return self.packed + self.copied + tile
 
     @cached_property
     def weight_panels(self) -> WeightPanels:
@@ -120,7 +124,10 @@ class PackedProduct:
         prefetch: Prefetch,
     ) -> None:
         """One product of the matrices as they are stored; there is scratch if any is needed."""
-        right = self._right(k, b, scratch)
+        right, staging = self._right(k, b, scratch), None
+        if self.staged:
+            assert scratch is not None
+            staging = Staging(scratch, self.packed + self.copied)
 
         def strip(first: Index, count: int) -> None:
             left, step, origin = a, self.rows if self.transpose_a else 1, first
@@ -139,6 +146,7 @@ class PackedProduct:
             multiply_panels(
                 k, left, right, self.tile.rows, origin, count, self.panels, sums,
                 moved if self.copied else put, prefetch_moved if self.copied else prefetch,
+                staging,
             )  # fmt: skip
 
         each_tile(k, self.rows, self.strip, strip)

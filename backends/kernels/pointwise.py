@@ -47,6 +47,11 @@ class Group:
         return any(type_of(v).element_type == i1 for v in (*self.inputs, *self.outputs))
 
     @property
+    def is_transcendental(self) -> bool:
+        """Whether one of the operations is far more than an instruction."""
+        return any(isinstance(op, nn.TRANSCENDENTAL) for op in self.ops)
+
+    @property
     def flops(self) -> int:
         """One for each element of each elementwise operation's result."""
         plain = [op for op in self.ops if isinstance(op, nn.Elementwise)]

@@ -137,6 +137,43 @@ class PackedColumns:
         return start, [replace(s, b_step=s.b_step * panel.width) for s in sums]
 
 
+@dataclass(frozen=True)
+class Staging:
+    """Where a finished tile is put down, so that a loop takes its elements on.
+
+    An epilogue of many operations would fight the sums for registers: it would load its constants
+    for every vector, and be written out for each one.
+    """
+
+    operand: Operand
+    start: Index
+
+    def put(
+        self,
+        k: KernelBuilder,
+        tile: Accumulators,
+        row: Index,
+        column: Index,
+        panel: Panel,
+        put: Put,
+    ) -> None:
+        """Stores a tile, then gives its elements to `put`."""
+        for offset, values in enumerate(tile):
+            for block, value in zip(panel.blocks, values, strict=True):
+                place = k.iadd(self.start, offset * panel.width + block.start)
+                k.store(value, self.operand.ref, [place])
+
+        def line(offset: Value) -> None:
+            source = k.iadd(k.imul(offset, panel.width), self.start)
+            for block in panel.blocks:
+                for part in panel.parts(block):
+                    start = block.start + part.start
+                    value = self.operand.load(k, k.iadd(source, start), part.lanes)
+                    put(k.iadd(row, offset), k.iadd(column, start), part.lanes, value)
+
+        k.each(0, len(tile), 1, line)
+
+
 def use_dots(rows: int, length: int, target: Target) -> bool:
     """Whether to work by dot products, for A and B both contiguous along the sum.
 
@@ -202,6 +239,7 @@ def multiply_panels(
     sums: Sequence[Sum],
     put: Put,
     prefetch: Prefetch | None = None,
+    staging: Staging | None = None,
 ) -> None:
     """By outer products, `rows` rows from `first` on: a panel stays in cache while they pass."""
 
@@ -209,7 +247,7 @@ def multiply_panels(
         def tile(row: Index, count: int) -> None:
             place = k.iadd(row, first)
             term = None if b.following is None else b.following(column, panel, row, count)
-            outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term)
+            outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term, staging)
 
         b.prepare(k, column, panel)
         each_tile(k, rows, height, tile)
@@ -229,6 +267,7 @@ def outer_tile(
     put: Put,
     prefetch: Prefetch | None = None,
     prefetch_term: PrefetchTerm | None = None,
+    staging: Staging | None = None,
 ) -> None:
     """One tile of `count` rows and one panel of columns."""
     if prefetch is not None:
@@ -241,6 +280,9 @@ def outer_tile(
     tile = _accumulate_all(
         k, a.operand, b.operand, origins, corner, panel, sums, start, prefetch_term
     )
+    if staging is not None:
+        staging.put(k, tile, row, column, panel, put)
+        return
     for offset, values in enumerate(tile):
         for block, value in zip(panel.blocks, values, strict=True):
             for part in panel.parts(block):

@@ -18,11 +18,11 @@ from niwaki.backends.llvm.emit import emit_module
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.builder import Builder, ProgramBuilder
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.kernel import PrefetchOp
+from niwaki.ir.dialects.kernel import CompareOp, PrefetchOp
 from niwaki.ir.dialects.tensor_op import shape_of, type_of
 from niwaki.ir.interpreter import run
-from tests.backends.kernel_cases import FusedBuilder, values
-from tests.backends.run_kernel import run_op
+from tests.backends.kernel_cases import FusedBuilder, normal, values
+from tests.backends.run_kernel import reference, run_op
 
 # Sums of up to 4,608 products of unit-variance f32 in another order than NumPy's.
 TOLERANCE = 1e-5
@@ -127,6 +127,24 @@ def test_products_prefetch_the_panel_to_be_packed() -> None:
 
     assert prefetched(1000, 700)
     assert not prefetched(100, 70)
+
+
+@pytest.mark.parametrize("count", [16, 4])
+def test_matmul_with_gelu(count: int) -> None:
+    """Every element of a tile goes through the same few instructions."""
+    rows, columns, length = 40, 70, 33
+    k = FusedBuilder(values((rows, length), (length, columns), (columns,)))
+    x, w, bias = k.args
+    before = k.add(k.matmul(x, w), bias)
+    fused = k.finish(before, k.gelu(before))
+    target = replace(lanes(count), cache_bytes=1 << 10)
+    arrays = [normal(rows, length), normal(length, columns), normal(columns)]
+    for got, expected in zip(run_op(fused, arrays, target), reference(fused, arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=100 * TOLERANCE)
+    kinds = [memref_of(type_of(v)) for v in (*fused.operands, *fused.results)]
+    function = select(fused, kinds[:3], kinds[3:], target).build("product")
+    vectors = rows * columns // count
+    assert sum(isinstance(op, CompareOp) for op in function.walk()) < vectors // 4
 
 
 @settings(max_examples=15)
