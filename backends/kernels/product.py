@@ -29,8 +29,8 @@ Prefetch = Callable[[Index, Index], None]
 """(row, column): prefetches what `Put` will load and store for the element there."""
 PrefetchTerm = Callable[[Index], None]
 """(i): prefetches something beside term i of the sums of a tile."""
-FollowingPanel = Callable[[Index, Panel, Index, int], PrefetchTerm]
-"""(column, panel, row, rows): prefetches the panel behind this one beside a tile of `rows` rows."""
+BesideTile = Callable[[Index, Panel, Index, int], PrefetchTerm]
+"""(column, panel, row, rows): what to prefetch beside a tile of `rows` rows of a panel."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class PackedColumns:
     """Packs each panel before it is used, all of a range at one place; None: all are packed."""
     places: Mapping[int, int] = field(default_factory=dict[int, int])
     """First column of a range -> elements from `start` to that place, if there are any."""
-    following: FollowingPanel | None = None
-    """Prefetches what `pack` will read next."""
+    beside: BesideTile | None = None
+    """Prefetches what the next panels and terms will read."""
 
     def prepare(self, k: KernelBuilder, column: Index, panel: Panel) -> None:
         """What has to be done before tiles read a panel."""
@@ -246,7 +246,7 @@ def multiply_panels(
     def passing(column: Index, panel: Panel) -> None:
         def tile(row: Index, count: int) -> None:
             place = k.iadd(row, first)
-            term = None if b.following is None else b.following(column, panel, row, count)
+            term = None if b.beside is None else b.beside(column, panel, row, count)
             outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term, staging)
 
         b.prepare(k, column, panel)

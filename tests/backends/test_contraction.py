@@ -129,6 +129,21 @@ def test_products_prefetch_the_panel_to_be_packed() -> None:
     assert not prefetched(100, 70)
 
 
+@pytest.mark.parametrize(("rows", "length", "prefetched"), [(300, 90, True), (200, 90, False)])
+def test_products_prefetch_columns_far_apart(rows: int, length: int, prefetched: bool) -> None:
+    """Of the transposed A: none where several terms are in reach at once."""
+    x, y = values((length, rows), (length, 100))
+    product = nn.MatmulOp.make(
+        x, y, transpose_a=BoolAttr.from_bool(True), transpose_b=BoolAttr.from_bool(False)
+    )
+    kinds = [memref_of(type_of(v)) for v in (x, y, product.y)]
+    target = replace(lanes(16), cache_bytes=1 << 16)
+    function = select(product, kinds[:2], kinds[2:], target).build("product")
+    left, *_ = function.body.block.args
+    found = any(isinstance(op, PrefetchOp) and op.ref is left for op in function.walk())
+    assert found == prefetched
+
+
 @pytest.mark.parametrize("count", [16, 4])
 def test_matmul_with_gelu(count: int) -> None:
     """Every element of a tile goes through the same few instructions."""
