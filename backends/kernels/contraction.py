@@ -40,6 +40,7 @@ from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.product import (
     Matrix,
     Sum,
+    beside_matrix,
     multiply_dots,
     multiply_outer,
     transpose,
@@ -183,6 +184,11 @@ class _Sizes:
         """Whether both matrices are so along the sum."""
         return self.transpose_b and not self.transpose_a
 
+    def streams(self, target: Target) -> bool:
+        """Whether the stack of A is beyond the cache, so that each matrix comes from memory."""
+        matrix = 4 * self.rows * self.length
+        return matrix < target.cache_bytes < prod(self.stack) * matrix
+
 
 def _matmul_alternatives(anchor: nn.MatmulOp, contraction: Contraction) -> list[Alternative]:
     sizes, target = _Sizes.of(anchor), contraction.target
@@ -273,7 +279,8 @@ def _matmul(sizes: _Sizes, form: _Form, contraction: Contraction) -> KernelSpec:
                 assert refs.scratch is not None
                 b = transpose(k, b, columns, length, refs.scratch, 0)
             sums = [Sum(length, rows if transpose_a else 1, columns)]
-            multiply_outer(k, target, a, b, rows, columns, sums, put, prefetch)
+            beside = beside_matrix(k, a, rows, length) if sizes.streams(target) else None
+            multiply_outer(k, target, a, b, rows, columns, sums, put, prefetch, beside)
 
         k.nest(sizes.stack, product)
         return k.finish()

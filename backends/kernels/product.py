@@ -211,21 +211,36 @@ def multiply_outer(
     sums: Sequence[Sum],
     put: Put,
     prefetch: Prefetch | None = None,
+    beside: BesideTile | None = None,
 ) -> None:
-    """By outer products: vectors of B (column stride 1) times scalars of A."""
+    """By outer products: vectors of B (column stride 1) times scalars of A.
+
+    `beside`: what to prefetch beside the first panel.
+    """
     ranges = panels(columns, target)
     height = tile_rows(rows, max(len(p.blocks) for p in ranges), target)
 
     def tile(row: Index, count: int) -> None:
-        each_panel(
-            k,
-            ranges,
-            lambda column, panel: outer_tile(
-                k, a, b, row, count, column, panel, sums, put, prefetch
-            ),
-        )
+        def passing(column: Index, panel: Panel) -> None:
+            term = None
+            if beside is not None and panel is ranges[0]:
+                term = beside(column, panel, row, count)
+            outer_tile(k, a, b, row, count, column, panel, sums, put, prefetch, term)
+
+        each_panel(k, ranges, passing)
 
     each_tile(k, rows, height, tile)
+
+
+def beside_matrix(k: KernelBuilder, a: Matrix, rows: int, length: int) -> BesideTile:
+    """Prefetches the matrix behind A of a stack, evenly spread over the tiles of this one."""
+
+    def beside(column: Index, panel: Panel, row: Index, count: int) -> PrefetchTerm:
+        del column, panel
+        start = k.iadd(a.start, k.imul(k.iadd(row, rows), length))
+        return lambda i: k.prefetch(a.operand.ref, [k.iadd(start, k.imul(i, count))])
+
+    return beside
 
 
 def multiply_panels(

@@ -144,6 +144,24 @@ def test_products_prefetch_columns_far_apart(rows: int, length: int, prefetched:
     assert found == prefetched
 
 
+@pytest.mark.parametrize(("stack", "prefetched"), [(9, True), (5, False)])
+@pytest.mark.parametrize("transpose_a", [False, True])
+def test_stacks_prefetch_the_following_matrix(
+    stack: int, prefetched: bool, transpose_a: bool
+) -> None:
+    """None where the whole stack stays in cache."""
+    x, y = values((stack, 40, 40), (stack, 40, 30))
+    product = nn.MatmulOp.make(
+        x, y, transpose_a=BoolAttr.from_bool(transpose_a), transpose_b=BoolAttr.from_bool(False)
+    )
+    kinds = [memref_of(type_of(v)) for v in (x, y, product.y)]
+    target = replace(lanes(16), cache_bytes=1 << 15)
+    function = select(product, kinds[:2], kinds[2:], target).build("product")
+    left, *_ = function.body.block.args
+    found = any(isinstance(op, PrefetchOp) and op.ref is left for op in function.walk())
+    assert found == prefetched
+
+
 @pytest.mark.parametrize("count", [16, 4])
 def test_matmul_with_gelu(count: int) -> None:
     """Every element of a tile goes through the same few instructions."""
