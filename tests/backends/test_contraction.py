@@ -129,6 +129,14 @@ def test_products_prefetch_the_panel_to_be_packed() -> None:
     assert not prefetched(100, 70)
 
 
+def _prefetches_left(product: nn.MatmulOp, cache_bytes: int) -> bool:
+    kinds = [memref_of(type_of(v)) for v in (product.a, product.b, product.y)]
+    target = replace(lanes(16), cache_bytes=cache_bytes)
+    function = select(product, kinds[:2], kinds[2:], target).build("product")
+    left, *_ = function.body.block.args
+    return any(isinstance(op, PrefetchOp) and op.ref is left for op in function.walk())
+
+
 @pytest.mark.parametrize(("rows", "length", "prefetched"), [(300, 90, True), (200, 90, False)])
 def test_products_prefetch_columns_far_apart(rows: int, length: int, prefetched: bool) -> None:
     """Of the transposed A: none where several terms are in reach at once."""
@@ -136,12 +144,7 @@ def test_products_prefetch_columns_far_apart(rows: int, length: int, prefetched:
     product = nn.MatmulOp.make(
         x, y, transpose_a=BoolAttr.from_bool(True), transpose_b=BoolAttr.from_bool(False)
     )
-    kinds = [memref_of(type_of(v)) for v in (x, y, product.y)]
-    target = replace(lanes(16), cache_bytes=1 << 16)
-    function = select(product, kinds[:2], kinds[2:], target).build("product")
-    left, *_ = function.body.block.args
-    found = any(isinstance(op, PrefetchOp) and op.ref is left for op in function.walk())
-    assert found == prefetched
+    assert _prefetches_left(product, 1 << 16) == prefetched
 
 
 @pytest.mark.parametrize(("stack", "prefetched"), [(9, True), (5, False)])
@@ -154,12 +157,7 @@ def test_stacks_prefetch_the_following_matrix(
     product = nn.MatmulOp.make(
         x, y, transpose_a=BoolAttr.from_bool(transpose_a), transpose_b=BoolAttr.from_bool(False)
     )
-    kinds = [memref_of(type_of(v)) for v in (x, y, product.y)]
-    target = replace(lanes(16), cache_bytes=1 << 15)
-    function = select(product, kinds[:2], kinds[2:], target).build("product")
-    left, *_ = function.body.block.args
-    found = any(isinstance(op, PrefetchOp) and op.ref is left for op in function.walk())
-    assert found == prefetched
+    assert _prefetches_left(product, 1 << 15) == prefetched
 
 
 @pytest.mark.parametrize("count", [16, 4])
