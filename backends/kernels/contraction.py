@@ -40,6 +40,7 @@ from niwaki.backends.kernels.pointwise import Group
 from niwaki.backends.kernels.product import (
     Matrix,
     Sum,
+    beside_matrix,
     multiply_dots,
     multiply_outer,
     transpose,
@@ -190,6 +191,11 @@ class _Sizes:
         """Whether both matrices are so along the sum."""
         return self.transpose_b and not self.transpose_a
 
+    def streams(self, target: Target) -> bool:
+        """Whether the stack of A is beyond the cache, so that each matrix comes from memory."""
+        matrix = 4 * self.rows * self.length
+        return matrix < target.cache_bytes < prod(self.stack) * matrix
+
 
 def _matmul_alternatives(anchor: nn.MatmulOp, contraction: Contraction) -> list[Alternative]:
     sizes, target = _Sizes.of(anchor), contraction.target
@@ -202,7 +208,13 @@ def _matmul_alternatives(anchor: nn.MatmulOp, contraction: Contraction) -> list[
         offers["dots"] = [offer("dot-products", "dots")]
     if target.lanes > 1:
         packed = PackedProduct(
-            sizes.rows, sizes.columns, sizes.length, sizes.transpose_a, sizes.transpose_b, target
+            sizes.rows,
+            sizes.columns,
+            sizes.length,
+            sizes.transpose_a,
+            sizes.transpose_b,
+            target,
+            staged=Group.of(contraction.op).is_transcendental,
         )
         offers["packed"] = [
             offer("packed-product", packed),
@@ -274,7 +286,8 @@ def _matmul(sizes: _Sizes, form: _Form, contraction: Contraction) -> KernelSpec:
                 assert refs.scratch is not None
                 b = transpose(k, b, columns, length, refs.scratch, 0)
             sums = [Sum(length, rows if transpose_a else 1, columns)]
-            multiply_outer(k, target, a, b, rows, columns, sums, put, prefetch)
+            beside = beside_matrix(k, a, rows, length) if sizes.streams(target) else None
+            multiply_outer(k, target, a, b, rows, columns, sums, put, prefetch, beside)
 
         k.nest(sizes.stack, product)
         return k.finish()

@@ -24,6 +24,9 @@ from niwaki.backends.targets import Target
 from niwaki.ir.dialects import nn
 from niwaki.ir.dialects.tensor_op import get_int, get_ints, i1, type_of
 
+_AHEAD = 16
+"""Rows between what is copied and what is prefetched, where they are far apart."""
+
 
 @dataclass(frozen=True)
 class _Walk:
@@ -191,6 +194,9 @@ def _emit(k: KernelBuilder, source: Value, destination: Value, move: _Move, targ
     lanes = target.lanes if row_to == 1 else 1
     # Without vectors, eight scalars are as good a tile.
     width = max(lanes, 8) if inner else lanes
+    times, apart, _ = loops[-1] if loops else (1, row, row)
+    # Rows that are close are a stream, which the machine prefetches.
+    far = target.lanes > 1 and times > 2 * _AHEAD and apart > 2 * row
 
     def block(start: Index, count: int, indices: Sequence[Index]) -> None:
         pairs = list(zip(indices, loops, strict=True))
@@ -198,6 +204,8 @@ def _emit(k: KernelBuilder, source: Value, destination: Value, move: _Move, targ
         goal = k.affine([(i, d[2]) for i, d in pairs], move.destination.offset)
         goal = k.iadd(goal, k.imul(start, row_to))
         if row_from == 1 and row_to == 1:
+            if far:
+                k.prefetch(source, [k.iadd(k.iadd(place, start), _AHEAD * apart)])
             k.store(k.load(source, [k.iadd(place, start)], count), destination, [goal])
             return
         columns = [k.iadd(place, k.imul(k.iadd(start, i), row_from)) for i in range(count)]

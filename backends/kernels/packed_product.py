@@ -10,12 +10,13 @@ from niwaki.backends.kernels.choice import RegisterTile, register_tiles, tiled_r
 from niwaki.backends.kernels.operands import Operand
 from niwaki.backends.kernels.panel_packing import RowLoop
 from niwaki.backends.kernels.product import (
-    FollowingPanel,
+    BesideTile,
     Matrix,
     PackedColumns,
     Prefetch,
     PrefetchTerm,
     Put,
+    Staging,
     Sum,
     multiply_panels,
 )
@@ -32,6 +33,8 @@ More do so if they are stored as columns, which strips would have to copy, and n
 """
 _FEW_BYTES = 1024
 """Between elements of a column: so close together they are read where they are."""
+_AHEAD = 32
+"""Terms between what is multiplied and what is prefetched of columns further apart than that."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class PackedProduct:
     """Of registers, instead of the best one."""
     prepacked: bool = False
     """Whether B comes in panels."""
+    staged: bool = False
+    """Whether finished tiles are put down before a loop takes their elements on."""
 
     @property
     def tile(self) -> RegisterTile:
@@ -83,8 +88,12 @@ class PackedProduct:
     @property
     def copied(self) -> int:
         """Elements of a strip of A that is copied, so that its rows are neighbours."""
-        far = self.transpose_a and 4 * self.rows > _FEW_BYTES
-        return self.strip * self.length if far and self.strip < self.rows else 0
+        return self.strip * self.length if self._is_far and self.strip < self.rows else 0
+
+    @property
+    def _is_far(self) -> bool:
+        """Whether each term of the sums takes lines of A that no other one has near."""
+        return self.transpose_a and 4 * self.rows > _FEW_BYTES
 
     @property
     def packed(self) -> int:
@@ -99,8 +108,9 @@ class PackedProduct:
 
     @property
     def scratch(self) -> int:
-        """Elements: packed B, then the copied strip."""
-        return self.packed + self.copied
+        """Elements: packed B, the copied strip, then a finished tile."""
+        tile = self.tile.rows * max(p.width for p in self.panels) if self.staged else 0
+        return self.packed + self.copied + tile
 
     @cached_property
     def weight_panels(self) -> WeightPanels:
@@ -120,7 +130,10 @@ class PackedProduct:
         prefetch: Prefetch,
     ) -> None:
         """One product of the matrices as they are stored; there is scratch if any is needed."""
-        right = self._right(k, b, scratch)
+        right, staging = self._right(k, a, b, scratch), None
+        if self.staged:
+            assert scratch is not None
+            staging = Staging(scratch, self.packed + self.copied)
 
         def strip(first: Index, count: int) -> None:
             left, step, origin = a, self.rows if self.transpose_a else 1, first
@@ -139,11 +152,14 @@ class PackedProduct:
             multiply_panels(
                 k, left, right, self.tile.rows, origin, count, self.panels, sums,
                 moved if self.copied else put, prefetch_moved if self.copied else prefetch,
+                staging,
             )  # fmt: skip
 
         each_tile(k, self.rows, self.strip, strip)
 
-    def _right(self, k: KernelBuilder, b: Matrix, scratch: Operand | None) -> PackedColumns:
+    def _right(
+        self, k: KernelBuilder, a: Matrix, b: Matrix, scratch: Operand | None
+    ) -> PackedColumns:
         """B in panels, or what packs one at a time."""
         if self.prepacked:
             return PackedColumns(b.operand, b.start, self.length)
@@ -155,7 +171,7 @@ class PackedProduct:
             places = {
                 p.start: width * self.length for p, width in zip(self.panels, widths, strict=False)
             }
-            return replace(right, pack=pack, places=places, following=self._following(k, b))
+            return replace(right, pack=pack, places=places, beside=self._beside(k, a, b))
 
         def panel_of(column: Index, panel: Panel) -> None:
             pack(column, panel, k.imul(column, self.length))
@@ -163,10 +179,11 @@ class PackedProduct:
         each_panel(k, self.panels, panel_of)
         return right
 
-    def _following(self, k: KernelBuilder, b: Matrix) -> FollowingPanel:
+    def _beside(self, k: KernelBuilder, a: Matrix, b: Matrix) -> BesideTile:
         """Prefetches the next panel of B, evenly spread over the rows that pass this one.
 
-        Memory would keep the packing waiting: its rows are far apart.
+        Memory would keep the packing waiting: its rows are far apart. So may be those of A, of
+        which the terms that follow are prefetched.
         """
 
         def beside(column: Index, panel: Panel, row: Index, count: int) -> PrefetchTerm:
@@ -180,7 +197,18 @@ class PackedProduct:
                 # Every tile takes all rows, of each the part as far into the panel as it is into A.
                 start = k.iadd(start, k.idiv(k.imul(row, panel.width), self.rows))
                 step = self.columns
-            return lambda i: k.prefetch(b.operand.ref, [k.iadd(start, k.imul(i, step))])
+            waits = self._is_far and self.length > 2 * _AHEAD
+            first = k.iadd(row, a.start) if waits else 0
+
+            def term(i: Index) -> None:
+                k.prefetch(b.operand.ref, [k.iadd(start, k.imul(i, step))])
+                if not waits:
+                    return
+                line = k.iadd(first, k.imul(k.iadd(i, _AHEAD), self.rows))
+                for end in dict.fromkeys((0, count - 1)):
+                    k.prefetch(a.operand.ref, [k.iadd(line, end)])
+
+            return term
 
         return beside
 

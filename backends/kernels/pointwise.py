@@ -47,6 +47,11 @@ class Group:
         return any(type_of(v).element_type == i1 for v in (*self.inputs, *self.outputs))
 
     @property
+    def is_transcendental(self) -> bool:
+        """Whether one of the operations is far more than an instruction."""
+        return any(isinstance(op, nn.TRANSCENDENTAL) for op in self.ops)
+
+    @property
     def flops(self) -> int:
         """One for each element of each elementwise operation's result."""
         plain = [op for op in self.ops if isinstance(op, nn.Elementwise)]
@@ -138,11 +143,17 @@ class Pointwise:
                 k.store(value, ref, place)
 
     def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
-        """Prefetches what `emit` will load at a place, of f32 operands of the result's shape."""
+        """Prefetches what `emit` will load and store at a place.
+
+        Of f32 operands and results of the first result's shape.
+        """
         whole = tensor(type_of(self._stores[0][0]).get_shape(), f32)
         for value in self._group.inputs:
             if type_of(value) == whole and self._is_loaded(value):
                 k.prefetch(self._refs[value], indices)
+        for value, ref in self._stores:
+            if type_of(value) == whole:
+                k.prefetch(ref, indices)
 
     def _is_loaded(self, value: SSAValue) -> bool:
         """Whether elementwise operations read an operand, and not the anchor alone."""

@@ -26,10 +26,10 @@ from niwaki.backends.targets import Target
 Put = Callable[[Index, Index, int, Value], None]
 """(row, column, lanes, value): takes finished elements."""
 Prefetch = Callable[[Index, Index], None]
-"""(row, column): prefetches what `Put` will load for the element there."""
+"""(row, column): prefetches what `Put` will load and store for the element there."""
 PrefetchTerm = Callable[[Index], None]
 """(i): prefetches something beside term i of the sums of a tile."""
-FollowingPanel = Callable[[Index, Panel, Index, int], PrefetchTerm]
+BesideTile = Callable[[Index, Panel, Index, int], PrefetchTerm]
 """(column, panel, row, rows): prefetches what is read next beside a tile of `rows` rows."""
 
 
@@ -116,8 +116,8 @@ class PackedColumns:
     """Packs each panel before it is used, all of a range at one place; None: all are packed."""
     places: Mapping[int, int] = field(default_factory=dict[int, int])
     """First column of a range -> elements from `start` to that place, if there are any."""
-    following: FollowingPanel | None = None
-    """Prefetches what `pack`, or the next tile, will read."""
+    beside: BesideTile | None = None
+    """Prefetches what the next panels and terms will read."""
 
     def prepare(self, k: KernelBuilder, column: Index, panel: Panel) -> None:
         """What has to be done before tiles read a panel."""
@@ -135,6 +135,43 @@ class PackedColumns:
         if self.pack is None:
             start = k.iadd(k.imul(column, self.length), start)
         return start, [replace(s, b_step=s.b_step * panel.width) for s in sums]
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where a finished tile is put down, so that a loop takes its elements on.
+
+    An epilogue of many operations would fight the sums for registers: it would load its constants
+    for every vector, and be written out for each one.
+    """
+
+    operand: Operand
+    start: Index
+
+    def put(
+        self,
+        k: KernelBuilder,
+        tile: Accumulators,
+        row: Index,
+        column: Index,
+        panel: Panel,
+        put: Put,
+    ) -> None:
+        """Stores a tile, then gives its elements to `put`."""
+        for offset, values in enumerate(tile):
+            for block, value in zip(panel.blocks, values, strict=True):
+                place = k.iadd(self.start, offset * panel.width + block.start)
+                k.store(value, self.operand.ref, [place])
+
+        def line(offset: Value) -> None:
+            source = k.iadd(k.imul(offset, panel.width), self.start)
+            for block in panel.blocks:
+                for part in panel.parts(block):
+                    start = block.start + part.start
+                    value = self.operand.load(k, k.iadd(source, start), part.lanes)
+                    put(k.iadd(row, offset), k.iadd(column, start), part.lanes, value)
+
+        k.each(0, len(tile), 1, line)
 
 
 def use_dots(rows: int, length: int, target: Target) -> bool:
@@ -174,21 +211,36 @@ def multiply_outer(
     sums: Sequence[Sum],
     put: Put,
     prefetch: Prefetch | None = None,
+    beside: BesideTile | None = None,
 ) -> None:
-    """By outer products: vectors of B (column stride 1) times scalars of A."""
+    """By outer products: vectors of B (column stride 1) times scalars of A.
+
+    `beside`: what to prefetch beside the first panel.
+    """
     ranges = panels(columns, target)
     height = tile_rows(rows, max(len(p.blocks) for p in ranges), target)
 
     def tile(row: Index, count: int) -> None:
-        each_panel(
-            k,
-            ranges,
-            lambda column, panel: outer_tile(
-                k, a, b, row, count, column, panel, sums, put, prefetch
-            ),
-        )
+        def passing(column: Index, panel: Panel) -> None:
+            term = None
+            if beside is not None and panel is ranges[0]:
+                term = beside(column, panel, row, count)
+            outer_tile(k, a, b, row, count, column, panel, sums, put, prefetch, term)
+
+        each_panel(k, ranges, passing)
 
     each_tile(k, rows, height, tile)
+
+
+def beside_matrix(k: KernelBuilder, a: Matrix, rows: int, length: int) -> BesideTile:
+    """Prefetches the matrix behind A of a stack, evenly spread over the tiles of this one."""
+
+    def beside(column: Index, panel: Panel, row: Index, count: int) -> PrefetchTerm:
+        del column, panel
+        start = k.iadd(a.start, k.imul(k.iadd(row, rows), length))
+        return lambda i: k.prefetch(a.operand.ref, [k.iadd(start, k.imul(i, count))])
+
+    return beside
 
 
 def multiply_panels(
@@ -202,14 +254,15 @@ def multiply_panels(
     sums: Sequence[Sum],
     put: Put,
     prefetch: Prefetch | None = None,
+    staging: Staging | None = None,
 ) -> None:
     """By outer products, `rows` rows from `first` on: a panel stays in cache while they pass."""
 
     def passing(column: Index, panel: Panel) -> None:
         def tile(row: Index, count: int) -> None:
             place = k.iadd(row, first)
-            term = None if b.following is None else b.following(column, panel, row, count)
-            outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term)
+            term = None if b.beside is None else b.beside(column, panel, row, count)
+            outer_tile(k, a, b, place, count, column, panel, sums, put, prefetch, term, staging)
 
         b.prepare(k, column, panel)
         each_tile(k, rows, height, tile)
@@ -229,6 +282,7 @@ def outer_tile(
     put: Put,
     prefetch: Prefetch | None = None,
     prefetch_term: PrefetchTerm | None = None,
+    staging: Staging | None = None,
 ) -> None:
     """One tile of `count` rows and one panel of columns."""
     if prefetch is not None:
@@ -241,6 +295,9 @@ def outer_tile(
     tile = _accumulate_all(
         k, a.operand, b.operand, origins, corner, panel, sums, start, prefetch_term
     )
+    if staging is not None:
+        staging.put(k, tile, row, column, panel, put)
+        return
     for offset, values in enumerate(tile):
         for block, value in zip(panel.blocks, values, strict=True):
             for part in panel.parts(block):

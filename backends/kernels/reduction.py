@@ -28,6 +28,8 @@ from niwaki.ir.dialects.tensor_op import get_ints, shape_of, type_of
 
 _WAYS = 4
 """Accumulators to keep busy at least: an addition takes about four cycles."""
+_AHEAD = 8
+"""Rows between what is added and what is prefetched."""
 _RUN = 64
 """Terms that one accumulator takes before it is added to the total."""
 
@@ -111,6 +113,11 @@ class _Reducer:
         self._lanes = lanes if self._float or not self._row_reduced else 1
         count = len(group.inputs)
         outputs = list(zip(group.outputs, refs[count:], strict=True))
+        self._streams = [
+            ref
+            for v, ref in zip(group.inputs, refs[:count], strict=True)
+            if shape_of(v) == shape and type_of(v).element_type == f32
+        ]
         self._passing = [(v, ref) for v, ref in outputs if shape_of(v) == shape]
         final = [(v, ref) for v, ref in outputs if shape_of(v) != shape]
         self._prologue = Pointwise(
@@ -209,11 +216,22 @@ class _Reducer:
     def _sum_of_rows(
         self, first: Index, count: int, start: Index, group: Sequence[Block]
     ) -> list[Value]:
-        """The columns `group` of `count` rows of a matrix, reduced."""
+        """The columns `group` of `count` rows of a matrix, reduced.
+
+        Rows further on are prefetched, since parts of rows are no stream to the machine.
+        """
+        k = self._k
         self._ways = max(1, _WAYS // len(group))
-        return self._sum_over(
-            count, lambda i: self._columns_at(start, group, [self._k.iadd(first, i), 0])
-        )
+        whole = sum(b.lanes for b in group) == self._shape[-1]
+
+        def terms(i: Index) -> list[Value]:
+            row = k.iadd(first, i)
+            for ref in () if whole else self._streams:
+                for block in group:
+                    k.prefetch(ref, [k.iadd(row, _AHEAD), k.iadd(start, block.start)])
+            return self._columns_at(start, group, [row, 0])
+
+        return self._sum_over(count, terms)
 
     # --- shared
 

@@ -25,7 +25,7 @@ from niwaki.backends.kernels.gather import Gathering
 from niwaki.backends.kernels.operands import Contraction, Operand
 from niwaki.backends.kernels.panel_packing import Pack, RowLoop
 from niwaki.backends.kernels.product import (
-    FollowingPanel,
+    BesideTile,
     Origins,
     PackedColumns,
     Prefetch,
@@ -263,8 +263,8 @@ class WindowKernel(Construction):
             pack = self._pack(product, number) if product.single else None
             start = self._packed(product, number)
             filters = self.refs.anchor[1] if product.prepacked else self.scratch
-            following = self._following(a) if self.streams else None
-            b = PackedColumns(filters, start, product.length, pack, following=following)
+            beside = self._beside(a) if self.streams else None
+            b = PackedColumns(filters, start, product.length, pack, beside=beside)
             put = self._put(strip, image, row, k.imul(number, shape.width))
             ahead = self._prefetch(strip, product.height, image, row)
             prefetch = ahead if self.streams and self.results.flat else None
@@ -296,7 +296,7 @@ class WindowKernel(Construction):
 
         return put
 
-    def _following(self, a: StripRows) -> FollowingPanel:
+    def _beside(self, a: StripRows) -> BesideTile:
         """Prefetches the positions behind a tile, evenly beside the terms of its sums."""
         k = self.k
 

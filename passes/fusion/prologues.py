@@ -14,11 +14,6 @@ from niwaki.ir.dialects import nn, train
 from niwaki.ir.dialects.tensor_op import NARROW, f32, shape_of, tensor_bytes, type_of
 from niwaki.passes.dependences import is_fusable_elementwise
 
-_TRANSCENDENTAL = (
-    nn.ExpOp, nn.LogOp, nn.SqrtOp, nn.RsqrtOp, nn.ErfOp, nn.SigmoidOp, nn.TanhOp, nn.SiluOp,
-    nn.SoftplusOp, nn.GeluOp,
-)  # fmt: skip
-
 
 def duplicate_prologues(block: Block) -> None:
     """Copies operations whose operands are in memory anyway and take no more of it."""
@@ -78,7 +73,7 @@ def _is_prologue(op: Operation, shape: tuple[int, ...]) -> bool:
 
 
 def _is_worth_copying(op: Operation, shape: tuple[int, ...]) -> bool:
-    if isinstance(op, _TRANSCENDENTAL) or not all(_is_in_memory(o, shape) for o in op.operands):
+    if isinstance(op, nn.TRANSCENDENTAL) or not all(_is_in_memory(o, shape) for o in op.operands):
         return False
     activations = [o for o in op.operands if not _is_kept_anyway(o)]
     read = sum(tensor_bytes(type_of(o)) for o in activations if shape_of(o) == shape)

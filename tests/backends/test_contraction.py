@@ -18,11 +18,11 @@ from niwaki.backends.llvm.emit import emit_module
 from niwaki.backends.targets import Target, get_target
 from niwaki.ir.builder import Builder, ProgramBuilder
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.kernel import PrefetchOp
+from niwaki.ir.dialects.kernel import CompareOp, PrefetchOp
 from niwaki.ir.dialects.tensor_op import shape_of, type_of
 from niwaki.ir.interpreter import run
-from tests.backends.kernel_cases import FusedBuilder, values
-from tests.backends.run_kernel import run_op
+from tests.backends.kernel_cases import FusedBuilder, normal, values
+from tests.backends.run_kernel import reference, run_op
 
 # Sums of up to 4,608 products of unit-variance f32 in another order than NumPy's.
 TOLERANCE = 1e-5
@@ -103,11 +103,11 @@ def _update(rows: int, columns: int, length: int) -> FuncOp:
 
 @pytest.mark.parametrize(("rows", "columns"), [(40, 40), (300, 70)])
 def test_updates_prefetch_the_parameter(rows: int, columns: int) -> None:
-    """Where columns are read in place, and where they are packed."""
+    """And the result. Where columns are read in place, and where they are packed."""
     function = _update(rows, columns, 33)
-    parameter = function.body.block.args[2]
-    prefetched = [op for op in function.walk() if isinstance(op, PrefetchOp)]
-    assert any(op.ref is parameter for op in prefetched)
+    x, y, parameter, result, *_ = function.body.block.args
+    prefetched = {op.ref for op in function.walk() if isinstance(op, PrefetchOp)} - {x, y}
+    assert prefetched == {parameter, result}
     assert "prefetch" in emit_module([function], [], lanes(16))
     assert "prefetch" not in KernelEmitter(function).text().body
 
@@ -122,10 +122,60 @@ def test_products_prefetch_the_panel_to_be_packed() -> None:
         )
         kinds = [memref_of(type_of(v)) for v in (x, w, product.y)]
         function = select(product, kinds[:2], kinds[2:], lanes(16)).build("product")
-        return any(isinstance(op, PrefetchOp) for op in function.walk())
+        _, packed, _, *_ = function.body.block.args
+        return any(isinstance(op, PrefetchOp) and op.ref is packed for op in function.walk())
 
     assert prefetched(1000, 700)
     assert not prefetched(100, 70)
+
+
+def _prefetches_left(product: nn.MatmulOp, cache_bytes: int) -> bool:
+    kinds = [memref_of(type_of(v)) for v in (product.a, product.b, product.y)]
+    target = replace(lanes(16), cache_bytes=cache_bytes)
+    function = select(product, kinds[:2], kinds[2:], target).build("product")
+    left, *_ = function.body.block.args
+    return any(isinstance(op, PrefetchOp) and op.ref is left for op in function.walk())
+
+
+@pytest.mark.parametrize(("rows", "length", "prefetched"), [(300, 90, True), (200, 90, False)])
+def test_products_prefetch_columns_far_apart(rows: int, length: int, prefetched: bool) -> None:
+    """Of the transposed A: none where several terms are in reach at once."""
+    x, y = values((length, rows), (length, 100))
+    product = nn.MatmulOp.make(
+        x, y, transpose_a=BoolAttr.from_bool(True), transpose_b=BoolAttr.from_bool(False)
+    )
+    assert _prefetches_left(product, 1 << 16) == prefetched
+
+
+@pytest.mark.parametrize(("stack", "prefetched"), [(9, True), (5, False)])
+@pytest.mark.parametrize("transpose_a", [False, True])
+def test_stacks_prefetch_the_following_matrix(
+    stack: int, prefetched: bool, transpose_a: bool
+) -> None:
+    """None where the whole stack stays in cache."""
+    x, y = values((stack, 40, 40), (stack, 40, 30))
+    product = nn.MatmulOp.make(
+        x, y, transpose_a=BoolAttr.from_bool(transpose_a), transpose_b=BoolAttr.from_bool(False)
+    )
+    assert _prefetches_left(product, 1 << 15) == prefetched
+
+
+@pytest.mark.parametrize("count", [16, 4])
+def test_matmul_with_gelu(count: int) -> None:
+    """Every element of a tile goes through the same few instructions."""
+    rows, columns, length = 40, 70, 33
+    k = FusedBuilder(values((rows, length), (length, columns), (columns,)))
+    x, w, bias = k.args
+    before = k.add(k.matmul(x, w), bias)
+    fused = k.finish(before, k.gelu(before))
+    target = replace(lanes(count), cache_bytes=1 << 10)
+    arrays = [normal(rows, length), normal(length, columns), normal(columns)]
+    for got, expected in zip(run_op(fused, arrays, target), reference(fused, arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=100 * TOLERANCE)
+    kinds = [memref_of(type_of(v)) for v in (*fused.operands, *fused.results)]
+    function = select(fused, kinds[:3], kinds[3:], target).build("product")
+    vectors = rows * columns // count
+    assert sum(isinstance(op, CompareOp) for op in function.walk()) < vectors // 4
 
 
 @settings(max_examples=15)

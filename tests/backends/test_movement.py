@@ -7,9 +7,12 @@ import pytest
 from xdsl.dialects.builtin import MemRefType, StridedLayoutAttr, i8, i32
 
 from niwaki.backends.kernels.movement import copy
+from niwaki.backends.kernels.select import select
+from niwaki.backends.kernels.spec import memref_of
 from niwaki.backends.targets import get_target
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.tensor_op import f32, i1, tensor
+from niwaki.ir.dialects.kernel import PrefetchOp
+from niwaki.ir.dialects.tensor_op import f32, i1, tensor, type_of
 from tests.backends.kernel_cases import LANES, SIZES, check, normal, values
 from tests.backends.run_kernel import POISON, Buffer, run_spec
 
@@ -30,6 +33,15 @@ def test_transposed_matrix(size, lanes):
 def test_permutations(permutation, lanes):
     op = nn.TransposeOp.make(*values([2, 3, 4, 17]), permutation=permutation)
     check(op, [normal(2, 3, 4, 17)], lanes)
+
+
+@pytest.mark.parametrize(("tokens", "heads", "prefetched"), [(40, 3, True), (3, 40, False)])
+def test_rows_far_apart_are_prefetched(tokens, heads, prefetched):
+    op = nn.TransposeOp.make(*values([2, tokens, heads, 32]), permutation=[0, 2, 1, 3])
+    check(op, [normal(2, tokens, heads, 32)], 16)
+    kinds = [memref_of(type_of(v)) for v in (op.x, op.y)]
+    function = select(op, kinds[:1], kinds[1:], replace(get_target("host"), lanes=16)).build("move")
+    assert any(isinstance(inner, PrefetchOp) for inner in function.walk()) == prefetched
 
 
 @pytest.mark.parametrize("lanes", [16, 1])

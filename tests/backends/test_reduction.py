@@ -1,5 +1,7 @@
 """Kernels of reductions, with what is fused around them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from xdsl.dialects.builtin import MemRefType, StridedLayoutAttr, i32
@@ -9,7 +11,7 @@ from niwaki.backends.kernels.spec import memref_of
 from niwaki.backends.kernels.threads.on_threads import on_threads
 from niwaki.backends.targets import get_target, with_threads
 from niwaki.ir.dialects import nn
-from niwaki.ir.dialects.kernel import ParallelOp
+from niwaki.ir.dialects.kernel import ParallelOp, PrefetchOp
 from niwaki.ir.dialects.tensor_op import f32, i1, type_of
 from tests.backends.kernel_cases import LANES, SIZES, FusedBuilder, check, normal, values
 from tests.backends.run_kernel import run_op
@@ -117,6 +119,16 @@ def test_bands_of_long_columns(columns, lanes, in_place):
     op = b.finish(kept, b.reduce_mean(kept, [0, 1]))
     arrays = [normal(*shape), normal(*shape, seed=1) > 0]
     check(op, arrays, lanes, ROUNDING, in_place=in_place)
+
+
+@pytest.mark.parametrize(("columns", "prefetched"), [(128, False), (192, True)])
+def test_parts_of_rows_are_prefetched(columns, prefetched):
+    """Whole rows are one stream, which the machine prefetches."""
+    op = nn.ReduceSumOp.make(*values([1024, columns]), axes=[0])
+    kinds = [memref_of(type_of(v)) for v in (op.x, op.y)]
+    target = replace(get_target("host"), lanes=16, vector_registers=32)
+    function = select(op, kinds[:1], kinds[1:], target).build("sum")
+    assert any(isinstance(inner, PrefetchOp) for inner in function.walk()) == prefetched
 
 
 def test_bands_are_shared_by_threads():

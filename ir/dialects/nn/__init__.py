@@ -63,6 +63,9 @@ from niwaki.ir.dialects.nn.contraction import (
     Window as Window,
 )
 from niwaki.ir.dialects.nn.elementwise import (
+    TRANSCENDENTAL as TRANSCENDENTAL,
+)
+from niwaki.ir.dialects.nn.elementwise import (
     AbsOp as AbsOp,
 )
 from niwaki.ir.dialects.nn.elementwise import (

@@ -343,6 +343,11 @@ class OneHotOp(Elementwise):
         return [tensor(shape, attributes.get("to", f32))]
 
 
+TRANSCENDENTAL = (
+    ExpOp, LogOp, SqrtOp, RsqrtOp, ErfOp, SigmoidOp, TanhOp, SiluOp, SoftplusOp, GeluOp,
+)  # fmt: skip
+"""Those that take many more operations of an element than one, or much longer ones."""
+
 OPS = [
     AddOp, SubOp, MulOp, DivOp, MaxOp, MinOp, NegOp, AbsOp, ExpOp, LogOp, SqrtOp, RsqrtOp, ErfOp,
     ReluOp, Relu6Op, LeakyReluOp, SigmoidOp, TanhOp, HardSigmoidOp, HardSwishOp, SiluOp,
