@@ -238,7 +238,7 @@ class _Lines:
         x = k.imul(column, first.columns.out_step)
         below = {p.rows.out_start: p.rows.output(k, k.iadd(row, 1)) for p in self.phases}
         prefetches = [
-            partial(self.refs.prefetch, k, [image, y, x, place])
+            partial(self.refs.pointwise.prefetch, k, [image, y, x, place])
             for y in below.values()
             for place in run(count * first.columns.out_step)
         ]

@@ -78,17 +78,6 @@ class References:
     """Flat scratch of the elements that are summed up, if there is any."""
     bias: Value | None = None
     """What sums start from, one number per output channel: the epilogue does not add it."""
-    stored: tuple[Value, ...] = ()
-    """Results in f32."""
-
-    def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
-        """Prefetches what the epilogue loads at a place, and where it stores.
-
-        A store to memory that is in no cache reads its line first.
-        """
-        self.pointwise.prefetch(k, indices)
-        for ref in self.stored:
-            k.prefetch(ref, indices)
 
     def load_bias(self, k: KernelBuilder, channel: Index, lanes: int = 1) -> Value:
         """What the sums of `lanes` output channels start from, i32."""
@@ -163,13 +152,7 @@ class Contraction:
         bias = None if addition is None else k.args[group.inputs.index(addition.bias)]
         scratch = Operand(k.args[-1], 0 if integer else None) if workspace else None
         operands = zip((k.args[i] for i in anchored), zero_points, strict=True)
-        anchors = tuple(Operand(*o) for o in operands)
-        stored = tuple(
-            k.args[count + number]
-            for number, kind in enumerate(self.results)
-            if kind.element_type == f32
-        )
-        return k, References(anchors, pointwise, scratch, bias, stored)
+        return k, References(tuple(Operand(*o) for o in operands), pointwise, scratch, bias)
 
     @property
     def streams(self) -> bool:

@@ -145,7 +145,8 @@ class Pointwise:
     def prefetch(self, k: KernelBuilder, indices: Sequence[Index]) -> None:
         """Prefetches what `emit` will load and store at a place.
 
-        Of f32 operands and results of the first result's shape.
+        Of f32 operands and results of the first result's shape. A store to memory that is in no
+        cache reads its line first.
         """
         whole = tensor(type_of(self._stores[0][0]).get_shape(), f32)
         for value in self._group.inputs:

@@ -315,7 +315,7 @@ class WindowKernel(Construction):
 
         def ahead(position: Index, column: Index) -> None:
             place = k.iadd(k.iadd(start, position), height)
-            self.refs.prefetch(k, [*self.results.indices(place), column])
+            self.refs.pointwise.prefetch(k, [*self.results.indices(place), column])
 
         return ahead
 
