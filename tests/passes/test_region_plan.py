@@ -26,7 +26,7 @@ from tests.compiled import scheduled
 from tests.networks import lenet
 
 FAST = {"name": "fast", "bytes": 8_000, "cost": 1}
-MIDDLE = {"name": "middle", "bytes": 30_000, "cost": 3}
+MIDDLE = {"name": "middle", "bytes": 24_000, "cost": 3}
 SLOW = {"name": "slow", "bytes": 200_000, "cost": 8, "reserved": 1_000}
 OPTIONS = TrainingOptions(optimizer=SGD(lr=0.02, momentum=0.9))
 RANDOM = np.random.default_rng(3)
