@@ -107,7 +107,7 @@ class Scheme:
 
     @classmethod
     def bias(cls) -> Self:
-        """Every bias, and the head's weight."""
+        """Every bias (and shift of a norm), and the head's weight."""
         return cls(weights={})
 
     @classmethod

@@ -16,7 +16,7 @@ from niwaki.ir.dialects.tensor_op import ints, shape_of, type_of
 from niwaki.ir.errors import UsageError
 from niwaki.ir.training import Scheme
 from niwaki.passes.functions import find_function
-from niwaki.passes.layers import Layer, layers_of
+from niwaki.passes.layers import Layer, layers_of, parameter_of
 
 Box: TypeAlias = tuple[int, ...]
 
@@ -45,7 +45,7 @@ def select_updates(function: FuncOp, scheme: Scheme) -> None:
     layers = layers_of(block)
     boxes = {
         **_weight_boxes(layers, scheme),
-        **_bias_boxes(layers, scheme),
+        **_bias_boxes(block, layers, scheme),
         **_free_boxes(block, layers, scheme),
     }
     updatable = _updatable(block)
@@ -139,11 +139,18 @@ def _known(layers: Sequence[Layer]) -> str:
     return f"the layers are {names}" if names else "the model has no layers"
 
 
-def _bias_boxes(layers: Sequence[Layer], scheme: Scheme) -> dict[train.ParameterOp, Box]:
+def _bias_boxes(
+    block: Block, layers: Sequence[Layer], scheme: Scheme
+) -> dict[train.ParameterOp, Box]:
+    """Biases of the chosen layers; of all of them, also the shifts of layer norms."""
     chosen = _touched(layers, scheme)
     if scheme.biases is not None:
         chosen = [layer for layer in chosen if layer.number >= len(layers) - scheme.biases]
-    return {bias: shape_of(bias.value) for layer in chosen for bias in layer.biases}
+    biases = [bias for layer in chosen for bias in layer.biases]
+    if (scheme.biases, scheme.layers) == (None, None):
+        shifts = (parameter_of(op.beta) for op in block.ops if isinstance(op, nn.LayerNormOp))
+        biases += [shift for shift in shifts if shift is not None]
+    return {bias: shape_of(bias.value) for bias in biases}
 
 
 def _free_boxes(

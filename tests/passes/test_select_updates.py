@@ -57,6 +57,16 @@ def test_bias_updates_biases_and_the_head() -> None:
     }
 
 
+def test_bias_includes_the_shifts_of_layer_norms() -> None:
+    b = ProgramBuilder()
+    x, ones = b.input([2, 4]), np.ones(4, np.float32)
+    y = b.dense(x, b.weight("w0", np.ones((4, 4), np.float32)))
+    y = b.layer_norm(b.add(x, y), b.weight("gamma", ones), b.weight("beta", ones), 1e-5)
+    program = b.finish(b.dense(y, b.weight("w1", np.ones((3, 4), np.float32))))
+    assert set(_boxes(program, Scheme.bias())) == {"beta", "w1"}
+    assert set(_boxes(program, Scheme.last_layers(1))) == {"w1"}
+
+
 def test_bias_of_a_layer_includes_its_batch_norm() -> None:
     boxes = _boxes(networks.resnet18(2, 32, batch_norm="frozen", width=4), Scheme.last_layers(2))
     assert list(boxes) == [
