@@ -38,7 +38,7 @@ def updated(name: str, scheme: str, parameter: str) -> bool:
         case "full":
             return True
         case "bias":
-            return parameter == "head.weight" or (kind == "bias" and "norm" not in layer)
+            return parameter == "head.weight" or kind == "bias"
         case _:
             return layer in LAST_LAYERS[name]
 
