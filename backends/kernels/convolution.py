@@ -236,9 +236,8 @@ class Kernel(Construction):
         k, shape = self.k, self.shape
         x, w = self.refs.anchor
         if self.plan.transposed:
-            assert self.refs.scratch is not None
             whole = Matrix(w, 0, shape.length)
-            transpose(k, whole, shape.out_channels, shape.length, self.refs.scratch, 0)
+            transpose(k, whole, shape.out_channels, shape.length, self.scratch, 0)
         if not shape.in_place:
             for phase in shape.phases:
                 self.groups(phase)
@@ -258,8 +257,7 @@ class Kernel(Construction):
         shape, w = self.shape, self.refs.anchor[1]
         first = self.k.imul(group, shape.width)
         if self.plan.transposed:
-            assert self.refs.scratch is not None
-            return Matrix(self.refs.scratch, first, 1)
+            return Matrix(self.scratch, first, 1)
         if shape.forward:
             return Matrix(w, self.k.imul(first, shape.length), shape.length)
         taps = prod(shape.kernel)
@@ -297,8 +295,7 @@ class Kernel(Construction):
         channel = k.imul(group, shape.width)
         b = self._filter(group)
         b = Matrix(b.operand, k.iadd(b.start, start), b.stride)
-        assert self.refs.scratch is not None
-        a = Matrix(self.refs.scratch, self.plan.transposed, gathered)
+        a = Matrix(self.scratch, self.plan.transposed, gathered)
 
         def tile(row: Index, rows: int) -> None:
             positions = [self.position(phase, k.iadd(row, r)) for r in range(rows)]

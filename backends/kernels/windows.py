@@ -266,8 +266,9 @@ class WindowKernel(Construction):
             beside = self._beside(a) if self.streams else None
             b = PackedColumns(filters, start, product.length, pack, beside=beside)
             put = self._put(strip, image, row, k.imul(number, shape.width))
-            ahead = self._prefetch(strip, product.height, image, row)
-            prefetch = ahead if self.streams and self.results.flat else None
+            prefetch = None
+            if self.streams and self.results.flat:
+                prefetch = self._prefetch(strip, product.height, image, row)
             multiply_panels(
                 k, a, b, product.height, 0, strip.positions, product.panels, self._sums(strip),
                 put, prefetch,

@@ -95,8 +95,7 @@ class PackedKernel(Kernel):
 
     def codes(self) -> Value:
         """The scratch as bytes: what C compilers let any other type alias."""
-        assert self.refs.scratch is not None
-        return self.k.view(self.refs.scratch.ref, MemRefType(i8, [4 * self.plan.gathered]))
+        return self.k.view(self.scratch.ref, MemRefType(i8, [4 * self.plan.gathered]))
 
     def _row_of_codes(self, row: Index) -> Index:
         """Where the codes of a gathered row start, in bytes."""
@@ -192,8 +191,7 @@ class PackedKernel(Kernel):
         return _word_constant(self.k, (self._zero_point & 0xFF) * 0x01010101)
 
     def _widen(self, source: Value, starts: list[Index]) -> None:
-        k, scratch, rows = self.k, self.refs.scratch, len(starts)
-        assert scratch is not None
+        k, scratch, rows = self.k, self.scratch, len(starts)
         offset = packed_constant(k, -self._zero_point)
 
         def four(i: Index) -> None:
@@ -267,8 +265,7 @@ class PackedKernel(Kernel):
         bias = self.refs.load_bias(k, channel)
         tile: Accumulators = [[bias]] * rows
         if rows == 4:
-            assert self.refs.scratch is not None
-            x, w = self.refs.scratch.ref, self.refs.anchor[1].ref
+            x, w = self.scratch.ref, self.refs.anchor[1].ref
             tile = [[sum_] for sum_ in k.dots(x, w, filter_, length // 4, [bias] * rows)]
         else:
             tile = accumulate(k, 0, length // 4, tile, step)
@@ -296,8 +293,7 @@ class PackedKernel(Kernel):
 
     def _add(self, tile: Accumulators, i: Index, filter_: list[Value]) -> Accumulators:
         """Adds the products of the group of four codes i."""
-        k, scratch, rows = self.k, self.refs.scratch, len(tile)
-        assert scratch is not None
+        k, scratch, rows = self.k, self.scratch, len(tile)
         first = k.imul(i, 2 * rows)
         result: Accumulators = []
         for r, (total,) in enumerate(tile):

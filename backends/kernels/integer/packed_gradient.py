@@ -78,8 +78,7 @@ class _InputCotangent(Kernel):
     def run(self) -> None:
         k, shape = self.k, self.shape
         cotangent, filters = self.refs.anchor
-        assert self.refs.scratch is not None
-        scratch, length, columns = self.refs.scratch.ref, shape.in_channels, shape.out_channels
+        scratch, length, columns = self.scratch.ref, shape.in_channels, shape.out_channels
         product = _Product(k, cotangent, scratch, length)
 
         def panel(column: Value) -> None:

@@ -78,8 +78,7 @@ class RowDotsKernel(PackedKernel):
     def _shift_bias(self) -> None:
         """The bias less the products of zero points with the filters, to scratch."""
         k, shape, w = self.k, self.shape, self.refs.anchor[1].ref
-        assert self.refs.scratch is not None
-        scratch, codes, row = self.refs.scratch.ref, self.codes(), 4 * shape.out_channels
+        scratch, codes, row = self.scratch.ref, self.codes(), 4 * shape.out_channels
         zero = self.zero_codes()
         k.each(0, self._row_bytes, 4, lambda i: k.store_word(zero, codes, k.iadd(i, row)))
 
@@ -121,8 +120,7 @@ class RowDotsKernel(PackedKernel):
     def _multiply(self, x: Value, start: Index, stride: int, first: Index, rows: int) -> None:
         """All channels at positions from `first` on; row n of `x` is at `start` + n `stride`."""
         k, length = self.k, self.shape.length
-        assert self.refs.scratch is not None
-        scratch, lanes = self.refs.scratch.ref, lanes_of(self.refs.pointwise)
+        scratch, lanes = self.scratch.ref, lanes_of(self.refs.pointwise)
 
         def block(channel: Value) -> None:
             filters = self._filters(channel)

@@ -66,10 +66,9 @@ class _InputCotangent(Kernel):
     def run(self) -> None:
         k, shape = self.k, self.shape
         cotangent, filters = self.refs.anchor
-        assert self.refs.scratch is not None
         length, columns = shape.in_channels, shape.out_channels
         lanes = lanes_of(self.refs.pointwise)
-        panel = k.view(self.refs.scratch.ref, MemRefType(i16, [2 * self.plan.gathered]))
+        panel = k.view(self.scratch.ref, MemRefType(i16, [2 * self.plan.gathered]))
 
         def block(column: Value) -> None:
             for first in range(0, lanes, _BLOCK):
